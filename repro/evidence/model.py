@@ -1,0 +1,263 @@
+"""What a run is: the rows of its manifest, as frozen dataclasses.
+
+One class is one table of `schemas/manifest-1.sql`: same name in lower case with underscores, same columns, same order. A test
+holds the two together. Everything is a string, an integer, a float, a boolean, a tuple of strings, or `None`:
+
+- times end in `_at` and are UTC, ISO 8601 with microseconds and a `Z`;
+- digests are `sha256:<64 hex digits>`;
+- integers that may exceed 63 bits (seeds, entropy) are decimal strings, and bytes are hexadecimal strings;
+- paths are text made by `repro.evidence.canonical.encode_path`, so that undecodable bytes survive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Final, Literal
+
+SCHEMA_VERSION: Final = 1
+"""Version of the manifest's tables; a reader exists for each version that was ever released."""
+
+Source = Literal["observed", "declared"]
+Status = Literal["completed", "failed", "killed", "interrupted"]
+Moment = Literal["import", "first-step", "end"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One recorded execution of one command, with all its processes. One row."""
+
+    run_id: str
+    """12 hexadecimal digits, drawn at random."""
+    replay_of: str | None
+    """The run that this one repeats, if it is a replay."""
+    argv: tuple[str, ...]
+    """The command as given after `--`; secrets are replaced by `<redacted>`."""
+    root: str
+    """Absolute path of the code tree: the git work tree, else the working directory."""
+    working_directory: str
+    """Where the command ran, relative to `root`; `.` for the root itself."""
+    started_at: str
+    ended_at: str
+    wall_seconds: float
+    cpu_seconds: float
+    """User and system time of the command and every descendant that was waited for."""
+    peak_memory_bytes: int
+    """Largest resident set of any single process of the run."""
+    status: Status
+    """`completed` (exit 0), `failed` (any other exit), `killed` (a signal), `interrupted` (SIGINT, or a signal that we relayed)."""
+    exit_code: int | None
+    """The command's own exit code; `None` when a signal ended it."""
+    signal: str | None
+    """Name of the signal that ended the command, such as `SIGKILL`."""
+    recorder_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One Python process in which the agent woke up."""
+
+    process_key: str
+    """Names the role, not the pid, so that record and replay line up: `main`, `main/fork.1`, `main/rank0`, `main/worker.py.1`."""
+    parent_key: str | None
+    pid: int
+    argv: tuple[str, ...]
+    executable: str
+    python_version: str
+    rank: int | None
+    world_size: int | None
+    started_at: str
+    ended_at: str | None
+    """`None` when the process did not say goodbye: it was killed, or left by `os._exit`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One named fact. Topics: `code`, `environment`, `variable`, `hardware`, `stream`, `randomness`, `replay`."""
+
+    topic: str
+    name: str
+    value: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Something that should have been seen and was not."""
+
+    topic: str
+    """`agent`, `code`, `environment`, `lock`, `data`, `randomness`, `trace`, `hardware`, `stream`, `recorder`."""
+    subject: str
+    """The thing not seen: a path, a distribution, a process."""
+    reason: str
+    """Why, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeFile:
+    """One file of the code tree as it stood before the command started. The bytes are in the object store."""
+
+    path: str
+    """Relative to the root."""
+    kind: Literal["file", "symlink"]
+    mode: int
+    """Permission bits, such as 0o755."""
+    size_bytes: int
+    sha256: str
+    """Of the content; of the target's name for a symbolic link."""
+    state: Literal["committed", "modified", "untracked", "plain"]
+    """Against HEAD; `plain` where there is no git repository."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """One installed distribution of the recorded interpreter."""
+
+    name: str
+    """Normalised as in PEP 503."""
+    version: str
+    """With its local tag, such as `2.13.0+cpu`."""
+    location: str
+    """The directory on `sys.path` that holds it."""
+    origin: Literal["index", "direct", "editable", "unknown"]
+    direct_url: str | None
+    """From `direct_url.json` (PEP 610), credentials removed."""
+    record_sha256: str | None
+    """Digest of its RECORD file, which lists the hash of each installed file; `None` where it has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """One file that the run read or wrote."""
+
+    path: str
+    """Relative to the root if inside it, else absolute."""
+    role: Literal["input", "output"]
+    category: Literal["data", "code", "environment", "system", "temporary"]
+    """Only `data` and `code` decide whether a replay may start."""
+    size_bytes: int | None
+    sha256: str | None
+    """`None` when it could not be hashed; there is then a gap that names it."""
+    modified_at: str | None
+    process_key: str
+    """The first process that opened it."""
+    library: str
+    """What was seen to open it: `python`, `torch`, …"""
+    changed_during_run: bool
+    """The bytes that were read may not be the bytes that were hashed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """One call that seeded a generator."""
+
+    process_key: str
+    ordinal: int
+    """Counts the calls of this function in this process, from 0."""
+    function: str
+    """Such as `torch.manual_seed`."""
+    argument: str
+    site: str
+    """`file:line` of the caller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entropy:
+    """One value that an unseeded generator started from: what a replay puts back."""
+
+    process_key: str
+    stream: str
+    """Such as `numpy.randbits`, `random.Random`, `torch.initial_seed`."""
+    ordinal: int
+    value: str
+    site: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorState:
+    """Digest of a random generator's state at a moment."""
+
+    process_key: str
+    moment: Moment
+    generator: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A setting that bears on the bits, as it stood at a moment: determinism flags, threads, optimiser settings."""
+
+    process_key: str
+    moment: Moment
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One number of the trace."""
+
+    process_key: str
+    name: str
+    """`loss`, `learning_rate.0`, …"""
+    step: int
+    """Counts from 0, per process and metric: backward passes for `loss`, optimiser steps for `learning_rate`."""
+    value: float
+    """Exact: every float16, bfloat16, float32 and float64 is a float64."""
+    dtype: str
+    """The type that it had in the run, such as `float32`; `bits` are shown in it."""
+    at_seconds: float
+    """Since the process started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far a replay may be from this run, fixed when it was recorded."""
+
+    metric: str
+    absolute: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """All that a manifest holds."""
+
+    run: Run
+    processes: tuple[Process, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    code_files: tuple[CodeFile, ...] = ()
+    packages: tuple[Package, ...] = ()
+    data_files: tuple[DataFile, ...] = ()
+    seeds: tuple[Seed, ...] = ()
+    entropy: tuple[Entropy, ...] = ()
+    generator_states: tuple[GeneratorState, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    tolerances: tuple[Tolerance, ...] = field(default=())
+
+    def fact(self, topic: str, name: str) -> str | None:
+        """Return the value of a fact, or `None` if it was not seen."""
+        return next((f.value for f in self.facts if (f.topic, f.name) == (topic, name)), None)
+
+
+TABLES: Final[dict[str, type]] = {
+    "run": Run,
+    "process": Process,
+    "fact": Fact,
+    "gap": Gap,
+    "code_file": CodeFile,
+    "package": Package,
+    "data_file": DataFile,
+    "seed": Seed,
+    "entropy": Entropy,
+    "generator_state": GeneratorState,
+    "setting": Setting,
+    "metric": Metric,
+    "tolerance": Tolerance,
+}
+"""Table name to row class, in the order of `Record`'s fields."""
+
+
+def columns(row_class: type) -> tuple[str, ...]:
+    """Return the column names of a row class, in order."""
+    return tuple(f.name for f in fields(row_class))
