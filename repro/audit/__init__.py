@@ -1,0 +1,1 @@
+"""Compare and judge: records go in, differences, verdicts and reports come out."""

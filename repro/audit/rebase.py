@@ -1,0 +1,86 @@
+"""See a replay with the eyes of the run that it repeats.
+
+A replay runs in a scratch directory, in an environment of its own. Its fact `replay/path_map` lists which path prefix of
+the recorded run became which of the replay: a JSON list of `[from, to]`. Here they are turned back, so that what differs
+by construction is not reported as a difference.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+from repro.errors import InconclusiveError
+from repro.evidence.model import TABLES, Record
+
+_PATH_TEXT = {
+    "process": ("argv", "executable"),
+    "fact": ("value",),
+    "gap": ("subject", "reason"),
+    "package": ("location",),
+    "data_file": ("path",),
+    "seed": ("site",),
+    "entropy": ("site",),
+    "setting": ("value",),
+}
+"""Columns that may hold a path, by table; topics that name no path are left alone by the prefixes themselves."""
+
+
+def path_map(record: Record) -> tuple[tuple[str, str], ...]:
+    """Return the `(from, to)` prefixes of a replay; empty for any other run.
+
+    Raises:
+        InconclusiveError: The fact is there and cannot be read.
+    """
+    text = record.fact("replay", "path_map")
+    if text is None:
+        return ()
+    try:
+        pairs = tuple((old, new) for old, new in json.loads(text) if isinstance(old, str) and isinstance(new, str))
+    except (TypeError, ValueError) as broken:
+        raise InconclusiveError(
+            f"the path map of run {record.run.run_id} cannot be read: {broken}", hint="replay the original run again"
+        ) from broken
+    return tuple((old, new) for old, new in pairs if len(new) > 1)
+
+
+def rebase(record: Record) -> Record:
+    """Return the record with the paths of the run that it repeats; any record but a replay comes back unchanged."""
+    pairs = path_map(record)
+    if not pairs:
+        return record
+    turn_back = _turning_back(pairs)
+    tables: dict[str, Any] = {}
+    for table, spec in zip(TABLES, fields(Record), strict=True):
+        if table in _PATH_TEXT:
+            rows = getattr(record, spec.name)
+            tables[spec.name] = tuple(_rebased(row, _PATH_TEXT[table], turn_back) for row in rows)
+    run = replace(record.run, argv=tuple(map(turn_back, record.run.argv)), root=turn_back(record.run.root))
+    return replace(record, run=run, **tables)
+
+
+def _rebased(row: Any, names: tuple[str, ...], turn_back: Callable[[str], str]) -> Any:
+    if getattr(row, "topic", None) == "replay":
+        return row
+    changes: dict[str, Any] = {}
+    for name in names:
+        value = getattr(row, name)
+        turned = tuple(map(turn_back, value)) if isinstance(value, tuple) else turn_back(value)
+        if turned != value:
+            changes[name] = turned
+    return replace(row, **changes) if changes else row
+
+
+def _turning_back(pairs: tuple[tuple[str, str], ...]) -> Callable[[str], str]:
+    """Build a function that replaces every replay prefix, the longest first, but never half a component."""
+    recorded = {new.rstrip("/"): old.rstrip("/") or "/" for old, new in pairs}
+    longest_first = sorted(recorded, key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w./~-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w.~+-])")
+
+    def turn_back(text: str) -> str:
+        return pattern.sub(lambda found: recorded[found.group()], text)
+
+    return turn_back
