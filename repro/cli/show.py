@@ -1,0 +1,106 @@
+"""`repro show`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from repro.evidence.model import Metric, Record
+
+_LONG = 40
+"""Rows of a section that are printed before the rest is only counted; `--all` prints every one."""
+
+
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")] = "@last",
+    everything: Annotated[bool, typer.Option("--all", help="Print every row of long sections.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+) -> None:
+    """Show what was seen of a run.
+
+    Example: repro show @last
+    """
+    import dataclasses
+
+    from repro.cli import terminal
+    from repro.evidence import integrity, trust
+    from repro.evidence.store import Store, home
+
+    store = Store(home())
+    record = integrity.load(store.find(run), store, trust.trusted_keys(store), allow_unknown_signer=True)
+    if json:
+        terminal.answer(dataclasses.asdict(record))
+        return
+    for title, rows in _sections(record):
+        print(f"\n{title} ({len(rows)})" if title else "", end="\n" if title else "")
+        limit = len(rows) if everything else _LONG
+        print(terminal.table(rows[:limit]))
+        if len(rows) > limit:
+            print(f"… and {len(rows) - limit} more: repro show {record.run.run_id} --all")
+
+
+def _sections(record: Record) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Yield the titled sections of a record, empty ones left out."""
+    yield "", _head(record)
+    sections = {
+        "Gaps": [(g.topic, g.subject, g.reason) for g in record.gaps],
+        "Metrics": [_metric_row(points) for points in _by_metric(record)],
+        "Data files": [
+            (f.role, f.category, f.path, _short(f.sha256), _size(f.size_bytes), "changed during the run" if f.changed_during_run else "")
+            for f in record.data_files
+            if f.category == "data"
+        ],
+        "Code files": [(f.path, f.state, _short(f.sha256)) for f in record.code_files],
+        "Packages": [(p.name, p.version, p.origin) for p in record.packages],
+        "Facts": [(f.topic, f.name, f.value) for f in record.facts],
+        "Settings": [(s.process_key, s.moment, s.name, s.value) for s in record.settings],
+        "Seeds": [(s.process_key, s.function, s.argument, s.site) for s in record.seeds],
+        "Entropy put back on replay": [(e.process_key, e.stream, str(e.ordinal), e.site) for e in record.entropy],
+        "Processes": [(p.process_key, str(p.pid), p.python_version, " ".join(p.argv)) for p in record.processes],
+    }
+    yield from ((title, rows) for title, rows in sections.items() if rows)
+
+
+def _head(record: Record) -> list[tuple[str, ...]]:
+    run = record.run
+    ended = run.signal or f"exit {run.exit_code}"
+    return [
+        ("run", run.run_id + (f" (replay of {run.replay_of})" if run.replay_of else "")),
+        ("command", " ".join(run.argv)),
+        ("directory", f"{run.working_directory} in {run.root}"),
+        ("started", run.started_at),
+        ("status", f"{run.status} ({ended})"),
+        ("time", f"{run.wall_seconds:.1f} s wall, {run.cpu_seconds:.1f} s CPU, {_size(run.peak_memory_bytes)} peak memory"),
+        ("commit", record.fact("code", "commit") or "none"),
+    ]
+
+
+def _by_metric(record: Record) -> list[list[Metric]]:
+    series: dict[tuple[str, str], list[Metric]] = {}
+    for metric in record.metrics:
+        series.setdefault((metric.process_key, metric.name), []).append(metric)
+    return list(series.values())
+
+
+def _metric_row(points: list[Metric]) -> tuple[str, ...]:
+    first, last = points[0], points[-1]
+    return (first.process_key, first.name, f"{len(points)} points", f"{first.value:.6g} → {last.value:.6g}", first.dtype)
+
+
+def _short(digest: str | None) -> str:
+    return digest[:19] if digest else "not hashed"
+
+
+def _size(size_bytes: int | None) -> str:
+    """Write a size in the largest binary unit that keeps it above one."""
+    if size_bytes is None:
+        return "?"
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
