@@ -33,7 +33,7 @@ $(READY): requirements/torch.txt requirements/dev.txt pyproject.toml
 demo: setup ## Record and replay the digits example, seeded and unseeded, and write a report
 	@examples/digits/demo.sh
 
-check: setup format-check lint type docs-check test package ## All that CI runs
+check: setup format-check lint type docs-check package test ## All that CI runs
 
 test: setup ## Run the whole suite with branch coverage (ARGS="…" goes to pytest)
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
