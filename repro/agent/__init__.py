@@ -1,0 +1,199 @@
+"""The agent: lives in the user's training process, watches, and writes an event log. Standard library only, Python 3.9+.
+
+Loaded by `inject/sitecustomize.py` under the name `_repro_agent`. It seeds nothing, imports nothing into the user's
+namespace, and lets no exception of its own reach the user's code: what it cannot see becomes a gap.
+
+Nothing in repro imports it: what passes between agent and supervisor are environment variables (docs/how-it-works.md) and
+the event log (schemas/event-1.json). Few modules are imported at start, since every Python process of the run pays for them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Optional
+
+
+def start() -> None:
+    """Start the agent if the supervisor asks for it (`REPRO_EVENTS`); otherwise nothing happens."""
+    folder = os.environ.get("REPRO_EVENTS")
+    if folder:
+        Agent(os.path.abspath(folder)).start()
+
+
+class Agent:
+    """The agent of one process; hooks use its public part.
+
+    Args:
+        folder: The folder for event logs.
+    """
+
+    def __init__(self, folder: str) -> None:
+        from .files import Files
+        from .log import EventLog
+        from .process import Identity
+        from .randomness import Randomness
+
+        self._gaps: set[tuple[str, str, str]] = set()
+        self._moments: set[tuple[str, str]] = set()
+        self._generators: dict[str, Callable[[], bytes]] = {}
+        self._at_fork: list[Callable[[], None]] = []
+        self._at_moment: list[Callable[[str], None]] = []
+        self._log = EventLog(folder)
+        self.emit = self._log.emit
+        self.metric = self._log.metric
+        self._identity = Identity(folder)
+        self._randomness = Randomness(self, os.environ.get("REPRO_ENTROPY"))
+        self.entropy = self._randomness.entropy
+        self.seed = self._randomness.seed
+        self._begin()
+        self._files = Files(self, folder)
+        self.opened = self._files.opened
+
+    def start(self) -> None:
+        """Watch imports, forks and the end of the process."""
+        from . import hooks
+        from .imports import Finder
+
+        os.register_at_fork(before=self._identity.before_fork, after_in_child=self._after_fork)
+        atexit.register(self.end)
+        Finder(self, hooks).start()
+
+    @property
+    def replaying(self) -> bool:
+        """Whether recorded entropy is put back."""
+        return self._randomness.replaying
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings to restore in this process when their library is imported: name to text."""
+        return self._randomness.settings
+
+    def seconds(self) -> float:
+        """Return the time since the process started, by a clock that never goes back."""
+        return time.monotonic() - self._log.started
+
+    def gap(self, topic: str, subject: str, reason: str) -> None:
+        """Tell of something that was not seen; each distinct gap once."""
+        gap = (topic, subject, reason)
+        if gap not in self._gaps:
+            self._gaps.add(gap)
+            self.emit("gap", topic=topic, subject=subject, reason=reason)
+
+    def guard(self, topic: str, subject: str, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what an action of ours returns; if it raises, that is a gap, and `None` is returned."""
+        try:
+            return action(*arguments)
+        except Exception as error:
+            self.gap(topic, subject, f"{type(error).__name__}: {error}")
+            return None
+
+    def wrap(self, original: Any, before: Callable[..., Any], topic: str, subject: str) -> Any:
+        """Return a function that calls `before(args, kwargs)`, then the original.
+
+        `before` returns `None`, or the `(args, kwargs)` to call the original with. What it raises becomes a gap. What the
+        original raises passes through, from Python 3.11 on without a trace of us in its traceback.
+        """
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            try:
+                changed = before(args, kwargs)
+                if changed is not None:
+                    args, kwargs = changed
+            except Exception as error:
+                self.gap(topic, subject, f"{type(error).__name__}: {error}")
+            try:
+                return original(*args, **kwargs)
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+                raise
+
+        return disguise(wrapper, original)
+
+    def generator(self, name: str, state: Callable[[], bytes]) -> None:
+        """Register a random generator, whose state's digest is told at import (now), at the first step and at the end."""
+        self._generators[name] = state
+        self._digest("import", name)
+
+    def on_fork(self, action: Callable[[], None]) -> None:
+        """Call an action in every forked child, once its own log is open."""
+        self._at_fork.append(action)
+
+    def on_moment(self, action: Callable[[str], None]) -> None:
+        """Call an action with each later moment: `first-step` and `end`."""
+        self._at_moment.append(action)
+
+    def reach(self, moment: str) -> None:
+        """Tell the state of generators and settings at `first-step` or `end`; each moment once per process."""
+        if (moment, "") in self._moments:
+            return
+        self._moments.add((moment, ""))
+        for action in self._at_moment:
+            self.guard("trace", moment, action, moment)
+        for name in self._generators:
+            self._digest(moment, name)
+
+    def end(self) -> None:
+        """Tell that the process ends in good order, and put the log in its final form."""
+        if ("end", "") in self._moments:
+            return
+        self.reach("end")
+        self.emit("end", ended_at=time.time())
+        self._log.close()
+
+    def claim_for_child(self, name: str) -> str:
+        """Claim a process key for a child that is about to be started."""
+        return self._identity.claim_for_child(name)
+
+    def _begin(self) -> None:
+        self._randomness.reset(self._identity.key)
+        self.emit("start", **self._identity.start_event(), replaying=self.replaying)
+
+    def _after_fork(self) -> None:
+        self.guard("agent", "fork", self._become_child)
+
+    def _become_child(self) -> None:
+        self._gaps, self._moments = set(), set()
+        self._log.reopen()
+        self._identity.fork()
+        self._begin()
+        self._files.forget()
+        for action in self._at_fork:
+            self.guard("agent", "fork", action)
+
+    def _digest(self, moment: str, name: str) -> None:
+        if (moment, name) not in self._moments:
+            self._moments.add((moment, name))
+            state = self.guard("randomness", name, self._generators[name])
+            if state is not None:
+                self.emit("generator", moment=moment, generator=name, sha256="sha256:" + sha256(state))
+
+
+def disguise(wrapper: Any, original: Any) -> Any:
+    """Make a wrapper look like the original, as `functools.wraps` does, which would have to be imported."""
+    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
+        try:
+            setattr(wrapper, name, getattr(original, name))
+        except AttributeError:
+            pass
+    wrapper.__dict__.update(getattr(original, "__dict__", {}))
+    wrapper.__wrapped__ = original
+    return wrapper
+
+
+def sha256(data: bytes) -> str:
+    """Return a SHA-256 in hexadecimal, by the interpreter's own implementation: `hashlib` loads OpenSSL."""
+    try:
+        from _sha2 import sha256 as digest
+    except ImportError:
+        try:
+            from _sha256 import sha256 as digest
+        except ImportError:
+            from hashlib import sha256 as digest
+    return str(digest(data).hexdigest())

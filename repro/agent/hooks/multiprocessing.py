@@ -1,0 +1,32 @@
+"""Children of `multiprocessing`: forked ones leave by `os._exit`, and started ones race for their keys. Both are put right."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from repro.agent import Agent
+
+MODULES = ("multiprocessing.util",)
+
+_LAST = -1_000_000
+
+
+def install(module: Any, agent: Agent) -> None:
+    """See children end, and claim the key of each child that is started (not forked) in the order they are started in."""
+    module.register_after_fork(agent, lambda agent: module.Finalize(None, agent.end, exitpriority=_LAST))
+    original = module.spawnv_passfds
+
+    def spawnv_passfds(path: Any, args: Any, passfds: Any) -> Any:
+        key = agent.guard("agent", "multiprocessing", agent.claim_for_child, "-c")
+        if key is not None:
+            os.environ["REPRO_CLAIMED_KEY"] = key
+        try:
+            return original(path, args, passfds)
+        finally:
+            os.environ.pop("REPRO_CLAIMED_KEY", None)
+
+    module.spawnv_passfds = spawnv_passfds

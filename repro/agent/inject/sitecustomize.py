@@ -1,0 +1,44 @@
+"""Wake the agent in a Python process, then make way for the `sitecustomize` that this file hides.
+
+This folder is the only one that `repro record` puts on PYTHONPATH. Python imports this file before any user code; it loads
+the agent by path, under the name `_repro_agent`, so that neither `repro` nor anything it depends on need exist in the
+environment being recorded. PYTHONPATH stays as it is, because child processes need it; `sys.path` is put right.
+"""
+
+import sys
+
+import _frozen_importlib
+import _frozen_importlib_external
+
+
+def _wake() -> None:
+    """Load and start the agent. Never raises: training goes on, and the missing start event becomes a gap."""
+    try:
+        folder = __file__.rpartition("/")[0]
+        sys.path[:] = [entry for entry in sys.path if entry != folder]
+        sys.path_importer_cache.pop(folder, None)
+        package = folder.rpartition("/")[0]
+        spec = _frozen_importlib_external.spec_from_file_location(
+            "_repro_agent", package + "/__init__.py", submodule_search_locations=[package]
+        )
+        _frozen_importlib._load(spec).start()
+    except Exception:
+        pass
+
+
+def _give_way() -> None:
+    """Run the next `sitecustomize` on the path in our place, errors included.
+
+    Raises:
+        ImportError: There is none. Naming `sitecustomize`, it is what Python's `site` expects and passes over in silence.
+    """
+    spec = _frozen_importlib_external.PathFinder.find_spec(__name__)
+    if spec is None or spec.loader is None or spec.origin == __file__:
+        raise ImportError(f"No module named {__name__!r}", name=__name__)
+    module = _frozen_importlib.module_from_spec(spec)
+    sys.modules[__name__] = module
+    spec.loader.exec_module(module)
+
+
+_wake()
+_give_way()
