@@ -88,7 +88,7 @@ def manifest_page() -> str:
 
 def _table_section(table: Table) -> str:
     rows = [
-        f"| `{column.name}` | {column.kind} | {'' if column.required else 'may be NULL'} | {html.escape(column.comment, quote=False)} |"
+        f"| `{column.name}` | {column.kind} | {'' if column.required else 'may be NULL'} | {column.comment} |"
         for column in table.columns
     ]
     key = f"Primary key: {', '.join(f'`{name}`' for name in table.key)}.\n\n" if table.key else ""
