@@ -140,3 +140,9 @@ CREATE TABLE tolerance (
     metric VARCHAR NOT NULL PRIMARY KEY,
     absolute DOUBLE NOT NULL
 );
+
+-- Which version of these tables this is: exactly one row, and the first thing that a reader looks at. Not part of the model.
+CREATE TABLE manifest (
+    schema_version BIGINT NOT NULL PRIMARY KEY
+);
+INSERT INTO manifest VALUES (1);

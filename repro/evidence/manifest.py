@@ -1,0 +1,267 @@
+"""The manifest: one DuckDB file per run, written once, read only from a private, checked copy.
+
+A DuckDB file from a stranger is a program: views and macros read and write files, and a write-ahead log beside an untouched
+file is replayed even when it is opened read-only. So `read` refuses what is not a plain table, and opens nothing but its own copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from repro.errors import AlteredError, ExecutionError, InconclusiveError
+from repro.evidence import schema, tables
+from repro.evidence.model import SCHEMA_VERSION, Record
+from repro.evidence.tables import Column, Table
+
+STORAGE: Final = "STORAGE_VERSION 'v1.2.0', BLOCK_SIZE 16384"
+"""Any DuckDB since 1.2 can read the file; small blocks keep a small run at some 100 kB."""
+MAX_BYTES: Final = 8 * 1024**3
+_READ_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "allow_unsigned_extensions": "false",
+    "memory_limit": "4GB",
+    "max_temp_directory_size": "0B",
+    "lock_configuration": "true",
+}
+_CHUNK_BYTES: Final = 1024 * 1024
+_SIDECARS: Final = (".wal", ".tmp", ".wal.checkpoint", ".wal.recovery", ".lock")
+_OBJECTS: Final = """
+    SELECT schema_name, table_name, 'table' FROM duckdb_tables() WHERE NOT internal
+    UNION ALL SELECT schema_name, view_name, 'view' FROM duckdb_views() WHERE NOT internal
+    UNION ALL SELECT schema_name, function_name, 'macro' FROM duckdb_functions() WHERE NOT internal
+    UNION ALL SELECT schema_name, sequence_name, 'sequence' FROM duckdb_sequences()
+    UNION ALL SELECT schema_name, index_name, 'index' FROM duckdb_indexes()
+    UNION ALL SELECT schema_name, type_name, 'type' FROM duckdb_types() WHERE NOT internal
+    UNION ALL SELECT database_name, schema_name, 'schema' FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'
+"""
+
+
+def write(record: Record, path: Path) -> None:
+    """Write a manifest: a new file that appears complete under its name, mode 0444.
+
+    Raises:
+        ExecutionError: The file exists already, cannot be written, or DuckDB refuses a row.
+    """
+    if path.exists():
+        raise ExecutionError(f"{path} exists already: a manifest is written once")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        _fill(record, temporary)
+        _publish(temporary, path)
+    except duckdb.Error as error:
+        raise ExecutionError(f"cannot write the manifest {path}: {_first_line(error)}") from error
+    except OSError as error:
+        raise ExecutionError(f"cannot write the manifest {path}: {error.strerror}") from error
+    finally:
+        for leftover in (temporary, *_sidecars(temporary)):
+            leftover.unlink(missing_ok=True)
+
+
+def read(path: Path, *, expected_digest: str | None = None) -> Record:
+    """Return the record in a manifest.
+
+    The bytes are copied into a private directory and hashed on the way; only the copy is opened, with no access to anything else.
+
+    Args:
+        path: The DuckDB file.
+        expected_digest: `sha256:…` of the file, as its statement says; `None` where there is nothing to hold it against.
+
+    Raises:
+        InconclusiveError: There is no such file, or a newer version of repro wrote it.
+        AlteredError: Another digest, a sidecar, a symbolic link, damage, or anything in it but the expected tables.
+    """
+    with private_copy(path) as (copy, found):
+        if expected_digest not in (None, found):
+            raise AlteredError(f"{path.name} has the digest {found}, the statement says {expected_digest}")
+        return read_copy(copy)
+
+
+@contextmanager
+def private_copy(path: Path) -> Iterator[tuple[Path, str]]:
+    """Copy a manifest into a directory that nobody else can enter; yield the copy's path and the digest of its bytes.
+
+    Raises:
+        InconclusiveError: There is no such file.
+        AlteredError: A sidecar, a symbolic link, or not a plain file.
+    """
+    refuse_sidecars(path)
+    with tempfile.TemporaryDirectory(prefix="repro-") as private:
+        copy = Path(private) / path.name
+        yield copy, _copy(path, copy)
+
+
+def read_copy(copy: Path) -> Record:
+    """Return the record in a manifest that `private_copy` made.
+
+    Raises:
+        InconclusiveError: A newer version of repro wrote it.
+        AlteredError: Damage, or anything in it but the expected tables.
+    """
+    try:
+        with duckdb.connect(str(copy), read_only=True, config=_READ_SETTINGS) as connection:
+            _refuse_unexpected(connection, copy.name)
+            return _record(connection)
+    except (duckdb.Error, ValueError) as error:
+        raise AlteredError(f"{copy.name} cannot be read as a manifest: {_first_line(error)}") from None
+
+
+def refuse_sidecars(path: Path) -> None:
+    """Refuse a manifest with a file beside it that DuckDB would replay or recover from.
+
+    Raises:
+        AlteredError: There is one; the message names it.
+    """
+    for sidecar in _sidecars(path):
+        if os.path.lexists(sidecar):
+            raise AlteredError(
+                f"{sidecar.name} lies beside {path.name}: DuckDB would read it as part of the manifest",
+                hint="find out who put it there; a sealed run never has one",
+            )
+
+
+def _sidecars(path: Path) -> tuple[Path, ...]:
+    return tuple(path.with_name(path.name + suffix) for suffix in _SIDECARS)
+
+
+def _fill(record: Record, path: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{_quoted(path)}' AS manifest ({STORAGE})")
+        connection.execute("USE manifest")
+        connection.execute(schema.ddl(SCHEMA_VERSION))
+        connection.execute("BEGIN")
+        for table in tables.tables():
+            _insert(connection, table, table.sorted(tables.rows_of(record, table)))
+        connection.execute("COMMIT")
+        connection.execute("CHECKPOINT manifest")
+        connection.execute("USE memory")
+        connection.execute("DETACH manifest")
+    if any(os.path.lexists(sidecar) for sidecar in _sidecars(path)):
+        raise ExecutionError(f"DuckDB left a sidecar beside {path}")
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Any]) -> None:
+    if not rows:
+        return
+    cells = [[_cell(getattr(row, column.name)) for row in rows] for column in table.columns]
+    values = ", ".join(f"unnest(${i}::{column.sql_type}[])" for i, column in enumerate(table.columns, 1))
+    connection.execute(f'INSERT INTO "{table.name}" SELECT {values}', cells)  # noqa: S608 - our own table names
+
+
+def _cell(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fchmod(descriptor, 0o444)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy a regular file of bounded size, and nothing else; return the digest of the bytes that were copied."""
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise InconclusiveError(f"{source.name} is missing", hint="restore it from a backup of the store") from None
+    except OSError as error:
+        raise AlteredError(f"{source.name} cannot be opened as a plain file: {error.strerror}") from None
+    hasher = hashlib.sha256()
+    with os.fdopen(descriptor, "rb") as file, target.open("xb") as copy:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            raise AlteredError(f"{source.name} is not a file of at most {MAX_BYTES} bytes")
+        while chunk := file.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+            copy.write(chunk)
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def _refuse_unexpected(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Refuse any object but the tables of our DDL, each with the very columns of our DDL."""
+    objects = connection.execute(_OBJECTS).fetchall()
+    if ("main", "manifest", "table") in objects:
+        _refuse_version(connection, name)
+    expected = {("main", table.name, "table") for table in tables.tables()} | {("main", "manifest", "table")}
+    for strange in sorted(set(objects) ^ expected):
+        state = "unexpected" if strange in objects else "missing"
+        raise AlteredError(f"{name} is not a manifest of ours: {state} {strange[2]} {strange[1]!r}")
+    described = connection.execute(
+        "SELECT table_name, column_name, data_type, NOT is_nullable, column_default, internal"
+        " FROM duckdb_columns() WHERE NOT internal AND table_name <> 'manifest' ORDER BY table_name, column_index"
+    ).fetchall()
+    if described != _expected_columns():
+        raise AlteredError(f"{name} is not a manifest of ours: its tables have other columns")
+
+
+def _refuse_version(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    versions = connection.execute("SELECT * FROM main.manifest LIMIT 2").fetchall()
+    if versions != [(SCHEMA_VERSION,)]:
+        raise InconclusiveError(
+            f"{name} has schema version {versions!r:.60}, this repro reads version {SCHEMA_VERSION}",
+            hint="it needs a newer repro",
+        )
+
+
+def _expected_columns() -> list[tuple[Any, ...]]:
+    return [
+        (table.name, column.name, column.sql_type, not column.nullable, None, False)
+        for table in sorted(tables.tables(), key=lambda table: table.name)
+        for column in table.columns
+    ]
+
+
+def _record(connection: duckdb.DuckDBPyConnection) -> Record:
+    rows = {table.field: _rows(connection, table) for table in tables.tables()}
+    if len(rows["run"]) != 1:
+        raise AlteredError(f"a manifest has exactly one run, this one has {len(rows['run'])}")
+    return Record(**{**rows, "run": rows["run"][0]})
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, table: Table) -> tuple[Any, ...]:
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    order = ", ".join(f'"{column}"' for column in table.key)
+    found = connection.execute(f'SELECT {names} FROM main."{table.name}" ORDER BY {order}')  # noqa: S608 - our own names
+    return tuple(_row(table.row_class, table.columns, cells) for cells in found.fetchall())
+
+
+def _row(row_class: type, described: tuple[Column, ...], cells: tuple[Any, ...]) -> Any:
+    values = {
+        column.name: tuple(cell) if isinstance(cell, list) else cell
+        for column, cell in zip(described, cells, strict=True)
+    }
+    return row_class(**values)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]

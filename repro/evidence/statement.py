@@ -1,0 +1,159 @@
+"""What the statement over a run says: a pure function of the record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any, Final
+
+from repro.evidence import canonical, tables
+from repro.evidence.model import SCHEMA_VERSION, Metric, Record
+from repro.evidence.objects import Objects
+
+OBJECT_FACTS: Final = (
+    ("code", "diff"),
+    ("environment", "lock"),
+    ("stream", "stderr_sha256"),
+    ("stream", "stdout_sha256"),
+)
+"""Facts whose value is the digest of an object."""
+
+
+def subject(name: str, digest: str) -> dict[str, Any]:
+    """Return one subject of an in-toto statement."""
+    return {"name": name, "digest": {"sha256": digest.removeprefix("sha256:")}}
+
+
+def subjects(record: Record, manifest_digest: str) -> list[dict[str, Any]]:
+    """Return what the statement is about: the manifest, and each output file as `output:<path>`."""
+    outputs = sorted(
+        (f"output:{file.path}", file.sha256)
+        for file in record.data_files
+        if file.role == "output" and file.category in ("data", "code") and file.sha256
+    )
+    return [subject("manifest.duckdb", manifest_digest), *(subject(name, digest) for name, digest in outputs)]
+
+
+def predicate(record: Record, table_digests: Mapping[str, str], objects: Objects) -> dict[str, Any]:
+    """Return the predicate `urn:repro:attestation:training-run:1`, described in schemas/run-statement-1.json."""
+    run = record.run
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run.run_id,
+        "replay_of": run.replay_of,
+        "recorder_version": run.recorder_version,
+        "command": list(run.argv),
+        "root": run.root,
+        "working_directory": run.working_directory,
+        "status": run.status,
+        "exit_code": run.exit_code,
+        "signal": run.signal,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "wall_seconds": repr(run.wall_seconds),
+        "code": _code(record),
+        "environment": _environment(record),
+        "data": _data(record),
+        "hardware": {fact.name: fact.value for fact in record.facts if fact.topic == "hardware"},
+        "randomness": {fact.name: fact.value for fact in record.facts if fact.topic == "randomness"},
+        "metrics": _metrics(record.metrics),
+        "gaps": sorted((dataclasses.asdict(gap) for gap in record.gaps), key=lambda gap: tuple(gap.values())),
+        "tolerances": [
+            {"metric": tolerance.metric, "absolute": _number(tolerance.absolute)}
+            for tolerance in sorted(record.tolerances, key=lambda tolerance: tolerance.metric)
+        ],
+        "tables": {
+            table.name: {"rows": len(tables.rows_of(record, table)), "sha256": table_digests[table.name]}
+            for table in tables.tables()
+        },
+        "objects": object_digests(record, objects),
+    }
+
+
+def object_digests(record: Record, objects: Objects) -> list[str]:
+    """Return the digest of each object that a record refers to, sorted.
+
+    Code from outside the tree is stored where it could be, so such a file counts when the store holds it.
+    """
+    named = {file.sha256 for file in record.code_files}
+    named |= {fact.value for fact in record.facts if (fact.topic, fact.name) in OBJECT_FACTS}
+    outside = {file.sha256 for file in record.data_files if file.category == "code" and file.role == "input" and file.sha256}
+    held = {digest for digest in outside if canonical.is_digest(digest) and objects.path(digest).exists()}
+    return sorted(digest for digest in named | held if canonical.is_digest(digest))
+
+
+def storable(record: Record) -> Record:
+    """Return a record whose every text UTF-8 can hold: what a training script calls its metric must not lose the run."""
+    changes = {}
+    for table in tables.tables():
+        rows = tables.rows_of(record, table)
+        cleaned = tuple(map(_storable_row, rows))
+        if cleaned != rows:
+            changes[table.field] = cleaned[0] if table.name == "run" else cleaned
+    return dataclasses.replace(record, **changes) if changes else record
+
+
+def _storable_row(row: Any) -> Any:
+    changes = {}
+    for name in row.__slots__:
+        value = getattr(row, name)
+        if isinstance(value, str) and not _is_storable(value):
+            changes[name] = canonical.storable(value)
+        elif isinstance(value, tuple) and not all(map(_is_storable, value)):
+            changes[name] = tuple(map(canonical.storable, value))
+    return dataclasses.replace(row, **changes) if changes else row
+
+
+def _is_storable(text: str) -> bool:
+    return text.isascii() or canonical.storable(text) == text
+
+
+def _code(record: Record) -> dict[str, Any]:
+    dirty = record.fact("code", "dirty")
+    return {
+        "commit": record.fact("code", "commit"),
+        "dirty": None if dirty is None else dirty == "true",
+        "tree": canonical.tree_digest(record.code_files),
+        "files": len(record.code_files),
+    }
+
+
+def _environment(record: Record) -> dict[str, Any]:
+    return {
+        "python": record.fact("environment", "python_version"),
+        "fingerprint": record.fact("environment", "fingerprint"),
+        "lock": record.fact("environment", "lock"),
+        "packages": len(record.packages),
+    }
+
+
+def _data(record: Record) -> dict[str, Any]:
+    data = [file.role for file in record.data_files if file.category == "data"]
+    return {
+        "inputs_digest": record.fact("data", "inputs_digest"),
+        "inputs": data.count("input"),
+        "outputs": data.count("output"),
+    }
+
+
+def _metrics(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
+    ordered = sorted(metrics, key=lambda metric: (metric.process_key, metric.name, metric.step))
+    summaries = []
+    for (process_key, name), points in groupby(ordered, key=lambda metric: (metric.process_key, metric.name)):
+        series = list(points)
+        summaries.append(
+            {
+                "process_key": process_key,
+                "name": name,
+                "count": len(series),
+                "first": _number(series[0].value),
+                "last": _number(series[-1].value),
+            }
+        )
+    return summaries
+
+
+def _number(value: float) -> dict[str, str]:
+    """Return a float as text that JSON cannot bend: shortest decimal, and the bits."""
+    return {"decimal": repr(value), "bits": tables.float_bits(value)}

@@ -1,0 +1,137 @@
+r"""The manifest's tables as data: columns, types, keys, and a digest of their content.
+
+The digest of a table survives any re-export, and anybody can recompute it from any SQL client:
+
+1. Take the rows in the order of the primary key (text by its UTF-8 bytes, integers by value).
+2. For each column, in the order of the DDL, write three lines, each ended by a line feed: its name; its SQL type; and its cells as one
+   JSON array, canonical by RFC 8785. A VARCHAR is a JSON string, a BIGINT a JSON string with its decimal digits, a BOOLEAN
+   `true` or `false`, a VARCHAR[] an array of strings, and a DOUBLE a string with the 16 lower-case hexadecimal digits of its
+   big-endian IEEE 754 bits. NULL is `null`.
+3. The digest is the SHA-256 of these lines, columns one after the other, written `sha256:<hex>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
+from typing import Any, Final, Literal
+
+from repro.evidence import model
+
+KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "run": ("run_id",),
+    "process": ("process_key",),
+    "fact": ("topic", "name"),
+    "gap": ("topic", "subject", "reason"),
+    "code_file": ("path",),
+    "package": ("name", "location"),
+    "data_file": ("path", "role"),
+    "seed": ("process_key", "function", "ordinal"),
+    "entropy": ("process_key", "stream", "ordinal"),
+    "generator_state": ("process_key", "moment", "generator"),
+    "setting": ("process_key", "moment", "name"),
+    "metric": ("process_key", "name", "step"),
+    "tolerance": ("metric",),
+}
+"""The primary key of each table, as in the DDL; a test holds the two together."""
+
+_SQL_TYPES: Final[dict[object, str]] = {
+    str: "VARCHAR",
+    int: "BIGINT",
+    float: "DOUBLE",
+    bool: "BOOLEAN",
+    tuple[str, ...]: "VARCHAR[]",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    sql_type: str
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table of the manifest."""
+
+    name: str
+    field: str
+    """The field of `Record` with its rows."""
+    row_class: type
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    def sorted(self, rows: Iterable[Any]) -> list[Any]:
+        """Return the rows in the order of the primary key."""
+        return sorted(rows, key=attrgetter(*self.key))
+
+
+@cache
+def tables() -> tuple[Table, ...]:
+    """Return every table, in the order of `Record`'s fields."""
+    names = model.columns(model.Record)
+    return tuple(_table(name, field) for name, field in zip(model.TABLES, names, strict=True))
+
+
+def _table(name: str, field: str) -> Table:
+    row_class = model.TABLES[name]
+    hints = typing.get_type_hints(row_class)
+    described = tuple(_column(column, hints[column]) for column in model.columns(row_class))
+    return Table(name=name, field=field, row_class=row_class, columns=described, key=KEYS[name])
+
+
+def _column(name: str, hint: Any) -> Column:
+    options = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
+    nullable = types.NoneType in options
+    (plain,) = options - {types.NoneType}
+    sql_type = "VARCHAR" if typing.get_origin(plain) is Literal else _SQL_TYPES[plain]
+    return Column(name=name, sql_type=sql_type, nullable=nullable)
+
+
+def rows_of(record: model.Record, table: Table) -> tuple[Any, ...]:
+    """Return a record's rows of one table."""
+    rows = getattr(record, table.field)
+    return (rows,) if table.name == "run" else tuple(rows)
+
+
+def digest(table: Table, rows: Iterable[Any]) -> str:
+    """Return the digest of a table's content, as the module's docstring defines it."""
+    ordered = table.sorted(rows)
+    hasher = hashlib.sha256()
+    for column in table.columns:
+        values = list(map(attrgetter(column.name), ordered))
+        cells = json.dumps(_cells(column, values), ensure_ascii=False, separators=(",", ":"))
+        hasher.update(f"{column.name}\n{column.sql_type}\n{cells}\n".encode())
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def digests(record: model.Record) -> dict[str, str]:
+    """Return the digest of each table of a record."""
+    return {table.name: digest(table, rows_of(record, table)) for table in tables()}
+
+
+def _cells(column: Column, values: Sequence[Any]) -> Sequence[Any]:
+    encode: Callable[[Any], str]
+    match column.sql_type:
+        case "DOUBLE":
+            encode = float_bits
+        case "BIGINT":
+            encode = str
+        case _:
+            return values
+    return [None if value is None else encode(value) for value in values]
+
+
+def float_bits(value: float) -> str:
+    """Return the 16 hexadecimal digits of a float's big-endian IEEE 754 bits."""
+    return struct.pack(">d", value).hex()
