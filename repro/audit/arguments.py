@@ -13,9 +13,9 @@ GIVEN: Final = "given"
 def named_arguments(argv: tuple[str, ...]) -> dict[str, str]:
     """Return every item of a command under a name.
 
-    `--lr 0.05` and `--lr=0.05` both become `--lr`; whether an option takes the item behind it as its value is not known,
-    so it is assumed to. Other items are `command` and `argument N`, counted from 1. A repeated option is numbered from its
-    second occurrence on: `--tag (2)`.
+    `--lr 0.05` and `--lr=0.05` both become `--lr`. Whether an option takes the item behind it as its value is not
+    known, so it is assumed to. Other items are `command` and `argument N`, counted from 1. A repeated option is
+    numbered from its second occurrence on: `--tag (2)`.
     """
     named: dict[str, str] = {}
     position, index, options_ended = 0, 0, False

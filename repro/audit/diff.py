@@ -14,6 +14,7 @@ from repro.audit.arguments import named_arguments
 from repro.audit.divergence import MetricComparison, compare_metrics
 from repro.audit.outputs import bytecode, compare_outputs, outputs
 from repro.audit.rebase import rebase
+from repro.audit.wording import outcome
 from repro.evidence.model import CodeFile, DataFile, Package, Record
 
 SECTIONS: Final = (
@@ -344,14 +345,6 @@ def _outputs(left: Record, right: Record) -> Iterator[Difference]:
 
 def _outcome(left: Record, right: Record) -> Iterator[Difference]:
     return _keyed("outcome", {"status": outcome(left)}, {"status": outcome(right)})
-
-
-def outcome(record: Record) -> str:
-    """Return how a run ended, in words: `completed`, `failed with exit code 3`, `killed by SIGKILL`."""
-    run = record.run
-    if run.signal is not None:
-        return f"{run.status} by {run.signal}"
-    return run.status if run.exit_code in (0, None) else f"{run.status} with exit code {run.exit_code}"
 
 
 def _gaps(left: Record, right: Record) -> Iterator[Difference]:

@@ -81,10 +81,19 @@ class _Series:
     dtypes: Sequence[str]
 
 
-def compare_metrics(left: Record, right: Record) -> tuple[MetricComparison, ...]:
-    """Compare every metric that either record has, sorted by process and name."""
+def compare_metrics(left: Record, right: Record, *, cut_short: bool = False) -> tuple[MetricComparison, ...]:
+    """Compare every metric that either record has, sorted by process and name.
+
+    Args:
+        left: One run.
+        right: The other run.
+        cut_short: Whether one of them may have ended early, so that the last value which a side logged on change says
+            nothing about later steps.
+    """
     ours, theirs = _series(left.metrics), _series(right.metrics)
-    return tuple(_compare(key, ours.get(key, _EMPTY), theirs.get(key, _EMPTY)) for key in sorted({*ours, *theirs}))
+    return tuple(
+        _compare(key, ours.get(key, _EMPTY), theirs.get(key, _EMPTY), cut_short) for key in sorted({*ours, *theirs})
+    )
 
 
 def bits(value: float, dtype: str) -> str:
@@ -138,9 +147,9 @@ def _sorted(steps: list[int], values: list[float], dtypes: list[str]) -> _Series
 _EMPTY: Final = _Series([], array("d"), [])
 
 
-def _compare(key: Key, left: _Series, right: _Series) -> MetricComparison:
+def _compare(key: Key, left: _Series, right: _Series, cut_short: bool) -> MetricComparison:
     step_function = bool(_STEP_FUNCTION.search(key[1]))
-    steps, lefts, rights = _extended(left, right) if step_function else _shared(left, right)
+    steps, lefts, rights = _extended(left, right, cut_short) if step_function else _shared(left, right)
     differing = _differing(left, right, lefts, rights)
     pairs = [(steps[i], lefts[i], rights[i]) for i in differing]
     largest, largest_at = _largest(left, right, pairs) if steps else (None, None)
@@ -173,12 +182,13 @@ def _shared(left: _Series, right: _Series) -> tuple[Sequence[int], Sequence[int]
     return [p[0] for p in pairs], [p[1] for p in pairs], [p[2] for p in pairs]
 
 
-def _extended(left: _Series, right: _Series) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+def _extended(left: _Series, right: _Series, cut_short: bool) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
     """Like `_shared`, but each side keeps its last value until it logs another."""
     if not left.steps or not right.steps:
         return [], [], []
-    start = max(left.steps[0], right.steps[0])
-    steps = [step for step in sorted({*left.steps, *right.steps}) if step >= start]
+    start, latest = max(left.steps[0], right.steps[0]), max(left.steps[-1], right.steps[-1])
+    end = min(left.steps[-1], right.steps[-1]) if cut_short else latest
+    steps = [step for step in sorted({*left.steps, *right.steps}) if start <= step <= end]
     return (
         steps,
         [bisect_right(left.steps, step) - 1 for step in steps],

@@ -1,8 +1,8 @@
 """See a replay with the eyes of the run that it repeats.
 
-A replay runs in a scratch directory, in an environment of its own. Its fact `replay/path_map` lists which path prefix of
-the recorded run became which of the replay: a JSON list of `[from, to]`. Here they are turned back, so that what differs
-by construction is not reported as a difference.
+A replay runs in a scratch directory, in an environment of its own. Its fact `replay/path_map` lists which path prefix
+of the recorded run became which of the replay: a JSON list of `[from, to]`. Here they are turned back, so that what
+differs by construction is not reported as a difference.
 """
 
 from __future__ import annotations

@@ -1,0 +1,302 @@
+"""Did the replay repeat the run? A verdict is a value: a word, a reason where there is none, and what was compared.
+
+Procedure `repro/compare`, version 1. The first rule that applies decides:
+
+1. Data that the run had read changed before the replay: nothing can be concluded.
+2. A certain mismatch: another number at a step that both have, other bytes in a checkpoint, another end of the command.
+3. Neither side has a metric or an output: nothing to compare.
+4. One side was cut short from outside: what both have is equal, the rest is unknown.
+5. The trace has a gap, or what must be compared has no digest: what was seen is equal, the rest is unknown.
+6. A step, a metric or a checkpoint is missing on one side: a mismatch.
+7. Everything that counts is equal.
+
+Metrics count bit for bit, unless the original was sealed with a tolerance for them: then only the limit counts, and
+checkpoints need not be identical. Checkpoints are the outputs that torch wrote. Other outputs often hold times: they
+are compared and named, and they decide only where there is no metric at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from repro.audit.divergence import MetricComparison, compare_metrics
+from repro.audit.outputs import OutputComparison, compare_outputs
+from repro.audit.rebase import rebase
+from repro.audit.wording import capital, ended, evidence, listed, metric_phrase, outcome, output_phrases
+from repro.errors import DIFFERENT, SAME, InconclusiveError, UsageError
+from repro.evidence.model import Gap, Record
+
+PROCEDURE: Final = "repro/compare"
+PROCEDURE_VERSION: Final = 1
+
+_FROM_OUTSIDE: Final = frozenset({"SIGINT", "SIGTERM", "SIGKILL", "SIGHUP", "SIGQUIT"})
+"""Signals that say something about the machine or its user, and nothing about the training."""
+
+
+class Word(StrEnum):
+    """The words of the replay light."""
+
+    MATCHED_EXACTLY = "MATCHED-EXACTLY"
+    MATCHED_WITHIN_TOLERANCE = "MATCHED-WITHIN-TOLERANCE"
+    DID_NOT_MATCH = "DID-NOT-MATCH"
+    INDETERMINATE = "INDETERMINATE"
+    NOT_ATTEMPTED = "NOT-ATTEMPTED"
+
+
+class Reason(StrEnum):
+    """Why a verdict is indeterminate."""
+
+    DATA_CHANGED = "DATA_CHANGED"
+    NOTHING_TO_COMPARE = "NOTHING_TO_COMPARE"
+    PARTIAL_REPLAY = "PARTIAL_REPLAY"
+    EVIDENCE_GAP = "EVIDENCE_GAP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a replay repeated its original."""
+
+    word: Word
+    reason: Reason | None
+    """Set where, and only where, the word is `INDETERMINATE`."""
+    sentence: str
+    compared: tuple[str, ...]
+    """What was compared, and how it came out; one phrase each."""
+    differences: tuple[str, ...]
+    """What is not equal, whether it counts or not; one phrase each."""
+    metrics: tuple[MetricComparison, ...]
+    outputs: tuple[OutputComparison, ...]
+    tolerances: tuple[tuple[str, float], ...]
+    """Metric and largest absolute difference allowed, as sealed with the original."""
+    changed_data: tuple[str, ...]
+    procedure: str = PROCEDURE
+    procedure_version: int = PROCEDURE_VERSION
+
+    @property
+    def label(self) -> str:
+        """The word, with its reason: `INDETERMINATE:DATA_CHANGED`."""
+        return f"{self.word}:{self.reason}" if self.reason else str(self.word)
+
+
+Decision = tuple[Word, Reason | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """All that the rules look at."""
+
+    original: Record
+    replay: Record
+    metrics: tuple[MetricComparison, ...]
+    outputs: tuple[OutputComparison, ...]
+    limits: dict[str, float]
+    changed_data: tuple[str, ...]
+    cut_short: tuple[str, ...]
+    """Phrases: which side was cut short, and by what."""
+    gaps: tuple[Gap, ...]
+
+    @property
+    def evidence(self) -> str:
+        return evidence(self.metrics, self.outputs)
+
+    @property
+    def tolerant(self) -> bool:
+        return any(metric.name in self.limits for metric in self.metrics)
+
+    @property
+    def decisive_outputs(self) -> tuple[OutputComparison, ...]:
+        """Outputs that must be identical."""
+        if not self.metrics:
+            return self.outputs
+        return () if self.tolerant else tuple(output for output in self.outputs if output.checkpoint)
+
+    def within(self, metric: MetricComparison) -> bool:
+        """Whether the steps that both sides have are as equal as they must be."""
+        limit = self.limits.get(metric.name)
+        if limit is None or metric.first is None:
+            return metric.first is None
+        return metric.largest_difference is not None and metric.largest_difference <= limit
+
+
+def judge(original: Record, replay: Record, *, changed_data: tuple[str, ...] = ()) -> Verdict:
+    """Compare a replay with the run that it repeats, by the rules in this module's head.
+
+    Args:
+        original: The run.
+        replay: A replay of it.
+        changed_data: Inputs that were seen to differ before the replay started; those that the two records show are
+            found besides.
+
+    Raises:
+        UsageError: The second record is no replay of the first.
+        InconclusiveError: The replay's path map cannot be read.
+    """
+    if replay.run.replay_of != original.run.run_id:
+        raise UsageError(
+            f"run {replay.run.run_id} is no replay of {original.run.run_id}", hint="compare the two with `repro diff`"
+        )
+    case = _case(original, rebase(replay), changed_data)
+    word, reason, sentence = _decide(case)
+    return Verdict(
+        word=word,
+        reason=reason,
+        sentence=sentence,
+        compared=_compared(case),
+        differences=(*map(metric_phrase, _unequal(case)), *output_phrases(case.outputs)),
+        metrics=case.metrics,
+        outputs=case.outputs,
+        tolerances=tuple(sorted(case.limits.items())),
+        changed_data=case.changed_data,
+    )
+
+
+def exit_code(verdict: Verdict) -> int:
+    """Return the exit code of a verdict: 0 matched, 1 did not match, 5 indeterminate."""
+    if verdict.word in (Word.MATCHED_EXACTLY, Word.MATCHED_WITHIN_TOLERANCE):
+        return SAME
+    return DIFFERENT if verdict.word is Word.DID_NOT_MATCH else InconclusiveError.exit_code
+
+
+def _case(original: Record, replay: Record, changed_data: tuple[str, ...]) -> _Case:
+    cut_short = _cut_short(original, replay)
+    gaps = {gap for record in (original, replay) for gap in record.gaps if gap.topic in ("trace", "agent")}
+    return _Case(
+        original=original,
+        replay=replay,
+        metrics=compare_metrics(original, replay, cut_short=bool(cut_short)),
+        outputs=compare_outputs(original, replay),
+        limits={tolerance.metric: tolerance.absolute for tolerance in original.tolerances},
+        changed_data=tuple(sorted({*changed_data, *_changed_inputs(original, replay)})),
+        cut_short=cut_short,
+        gaps=tuple(sorted(gaps, key=lambda gap: (gap.topic, gap.subject, gap.reason))),
+    )
+
+
+def _changed_inputs(original: Record, replay: Record) -> set[str]:
+    before, after = (
+        {row.path: row.sha256 for row in record.data_files if row.role == "input" and row.category == "data"}
+        for record in (original, replay)
+    )
+    return {p for p in before.keys() & after if None not in (before[p], after[p]) and before[p] != after[p]}
+
+
+def _cut_short(original: Record, replay: Record) -> tuple[str, ...]:
+    phrases = []
+    if original.run.status in ("killed", "interrupted"):
+        phrases.append(f"the original was {outcome(original)}")
+    if replay.run.status == "interrupted" or replay.run.signal in _FROM_OUTSIDE:
+        phrases.append(f"the replay was {outcome(replay)}")
+    return tuple(phrases)
+
+
+def _decide(case: _Case) -> Decision:
+    rules: tuple[Callable[[_Case], Decision | None], ...] = (
+        _data_changed,
+        _certain_mismatch,
+        _nothing_to_compare,
+        _partial,
+        _gap,
+        _shortfall,
+    )
+    return next((decision for rule in rules if (decision := rule(case))), None) or _matched(case)
+
+
+def _data_changed(case: _Case) -> Decision | None:
+    if not case.changed_data:
+        return None
+    sentence = f"The data are not those of the recorded run: {listed(case.changed_data)} changed. {case.evidence}"
+    return Word.INDETERMINATE, Reason.DATA_CHANGED, sentence
+
+
+def _certain_mismatch(case: _Case) -> Decision | None:
+    metric = _worst(case)
+    if metric is not None:
+        return Word.DID_NOT_MATCH, None, _divergence_sentence(case, metric)
+    if case.cut_short:
+        return None
+    if outcome(case.original) != outcome(case.replay):
+        sentence = f"The original {ended(case.original)}; the replay {ended(case.replay)}. {case.evidence}"
+        return Word.DID_NOT_MATCH, None, sentence
+    others = [output.path for output in case.decisive_outputs if output.state == "differs"]
+    if others:
+        return Word.DID_NOT_MATCH, None, f"Other bytes in {listed(others)}. {case.evidence}"
+    return None
+
+
+def _worst(case: _Case) -> MetricComparison | None:
+    """Return the metric that leaves its limit first."""
+    beyond = [metric for metric in case.metrics if not case.within(metric)]
+    return min(beyond, key=lambda m: (m.first.step if m.first else 0, m.name != "loss", m.process_key), default=None)
+
+
+def _nothing_to_compare(case: _Case) -> Decision | None:
+    if case.metrics or case.outputs:
+        return None
+    sentence = "Neither run left a metric or an output that was observed, so there is nothing to compare."
+    return Word.INDETERMINATE, Reason.NOTHING_TO_COMPARE, sentence
+
+
+def _partial(case: _Case) -> Decision | None:
+    if not case.cut_short:
+        return None
+    sentence = f"Only a part can be compared: {' and '.join(case.cut_short)}. {case.evidence}"
+    return Word.INDETERMINATE, Reason.PARTIAL_REPLAY, sentence
+
+
+def _gap(case: _Case) -> Decision | None:
+    unseen = [f"{gap.subject}: {gap.reason}" for gap in case.gaps]
+    unseen += [f"{output.path}: has no digest" for output in case.decisive_outputs if output.state == "not-hashed"]
+    if not unseen:
+        return None
+    sentence = f"What was seen is equal, but not all was seen ({listed(unseen)}). {case.evidence}"
+    return Word.INDETERMINATE, Reason.EVIDENCE_GAP, sentence
+
+
+def _shortfall(case: _Case) -> Decision | None:
+    missing = [metric_phrase(metric) for metric in case.metrics if metric.missing_steps]
+    missing += [
+        f"{output.path} was written by the {'original' if output.state == 'only-left' else 'replay'} alone"
+        for output in case.decisive_outputs
+        if output.state in ("only-left", "only-right")
+    ]
+    if not missing:
+        return None
+    return Word.DID_NOT_MATCH, None, f"Not everything is there on both sides: {listed(missing)}. {case.evidence}"
+
+
+def _matched(case: _Case) -> Decision:
+    unequal = _unequal(case)
+    if not unequal and all(output.state == "identical" for output in case.outputs if output.checkpoint):
+        what = "metric and checkpoint" if case.metrics else "output"
+        return Word.MATCHED_EXACTLY, None, f"Every {what} came out the same, bit for bit. {case.evidence}"
+    phrases = [
+        f"{metric.name} of {metric.process_key} differs by at most {metric.largest_difference!r} "
+        f"(limit {case.limits[metric.name]!r})"
+        for metric in unequal
+    ] or ["every metric is equal, and checkpoints need not be under the tolerance"]
+    fixed = f"limits were sealed with the recorded run on {case.original.run.ended_at}, before the replay"
+    return Word.MATCHED_WITHIN_TOLERANCE, None, f"{capital(listed(phrases))}; {fixed}. {case.evidence}"
+
+
+def _unequal(case: _Case) -> tuple[MetricComparison, ...]:
+    return tuple(metric for metric in case.metrics if not metric.equal)
+
+
+def _divergence_sentence(case: _Case, metric: MetricComparison) -> str:
+    first = metric.first
+    assert first is not None  # noqa: S101 - `_worst` returns none without
+    bits = f"(bits {first.left_bits} and {first.right_bits})"
+    where = f"{metric.name} of {metric.process_key} differs from step {first.step} on"
+    values = f"{where}: {first.left!r} became {first.right!r}"
+    largest = "not finite" if metric.largest_difference is None else f"{metric.largest_difference!r}"
+    limit = f", limit {case.limits[metric.name]!r}" if metric.name in case.limits else ""
+    return f"{capital(values)} {bits}; largest difference {largest} at step {metric.largest_at}{limit}. {case.evidence}"
+
+
+def _compared(case: _Case) -> tuple[str, ...]:
+    ends = f"the end of the command: {outcome(case.original)} and {outcome(case.replay)}"
+    files = tuple(f"{output.path}: {output.state}" for output in case.outputs)
+    return (*map(metric_phrase, case.metrics), *files, ends)
