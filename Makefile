@@ -24,10 +24,11 @@ $(READY): requirements/torch.txt requirements/dev.txt pyproject.toml
 		echo "error: no Python 3.11 or newer with the modules venv and ensurepip was found" >&2; \
 		echo "hint: install one (on Debian: apt-get install python3 python3-venv), or name it: make setup PYTHON=/path/to/python" >&2; \
 		exit 1; fi
+	@echo "Building $(VENV): PyTorch, the locked tools, repro (some minutes, once) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/torch.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: setup ## Record and replay the digits example, seeded and unseeded, and write a report

@@ -66,11 +66,11 @@ def _parse_table(above: str, name: str, body: str) -> Table:
 def _parse_column(line: str) -> Column | None:
     declared, _, comment = line.partition("--")
     match = re.match(r"\s*([a-z_0-9]+) ([A-Z]+(?:\[\])?)(.*)", declared)
-    return (
-        Column(match[1], match[2], bool(re.search("NOT NULL|PRIMARY KEY", match[3])), comment.strip())
-        if match
-        else None
-    )
+    if not match:
+        return None
+    name, kind, constraints = match.groups()
+    required = bool(re.search("NOT NULL|PRIMARY KEY", constraints))
+    return Column(name, kind, required, html.escape(comment.strip(), quote=False))
 
 
 def _uncomment(lines: str) -> str:

@@ -21,7 +21,7 @@ if [ ! -e "$build/venv/.ready" ]; then
     echo "Making an environment for the training, which has never heard of repro (once) …"
     rm -rf "$build/venv"
     "$repository/.venv/bin/python" -m venv "$build/venv"
-    "$build/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    "$build/venv/bin/python" -m pip install -qq --disable-pip-version-check \
         --requirement "$repository/requirements/torch.txt" --requirement requirements.txt
     touch "$build/venv/.ready"
 fi
