@@ -1,0 +1,1 @@
+"""Around the training process: supervise it, and see the facts from outside."""

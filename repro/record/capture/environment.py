@@ -1,0 +1,192 @@
+"""The recorded interpreter and every distribution that it can import."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from repro.evidence import canonical
+from repro.evidence.canonical import encode_path, storable
+from repro.evidence.model import Fact, Gap, Package
+from repro.record.capture import Context, Findings, observed
+from repro.record.eventlog import Start
+from repro.record.redact import url
+
+_INSTALLERS: Final = ("pip", "uv", "poetry", "pdm", "pipenv")
+_SEPARATORS: Final = re.compile(r"[-_.]+")
+
+
+def beside(context: Context) -> Findings:
+    """List the distributions of the first Python process that reported, and say what it runs on."""
+    if context.interpreter is None:
+        return Findings(facts=_machine(context))
+    packages, gaps = distributions(context.interpreter, context.working_directory)
+    facts = [*_interpreter(context.interpreter), *_machine(context)]
+    facts.append(observed("environment", "fingerprint", fingerprint(context.interpreter, packages)))
+    return Findings(facts=tuple(facts), gaps=gaps, packages=packages)
+
+
+def after(context: Context) -> Findings:
+    """Say which other interpreters took part: their distributions were not listed."""
+    if context.events is None or context.interpreter is None:
+        return Findings()
+    others = {
+        start.prefix: start for start in reversed(context.events.starts) if start.prefix != context.interpreter.prefix
+    }
+    reason = "another Python environment took part in the run: its distributions were not recorded"
+    gaps = (
+        Gap(topic="environment", subject=prefix, reason=f"{reason} ({others[prefix].process_key})") for prefix in others
+    )
+    return Findings(gaps=tuple(gaps))
+
+
+def fingerprint(interpreter: Start, packages: tuple[Package, ...]) -> str:
+    """Return what names an environment: the digest of the interpreter's version and kind, the platform, and all packages."""
+    rows = sorted([p.name, p.version, p.origin, p.direct_url, p.record_sha256] for p in packages)
+    about = [
+        interpreter.python_version,
+        interpreter.implementation,
+        sysconfig.get_platform(),
+        "-".join(platform.libc_ver()),
+    ]
+    return canonical.digest(canonical.dumps([*about, rows]))
+
+
+def distributions(interpreter: Start, working_directory: Path) -> tuple[tuple[Package, ...], tuple[Gap, ...]]:
+    """Return the distributions on an interpreter's `sys.path`, the first of each name and location; gaps for unreadable ones."""
+    packages: dict[tuple[str, str], Package] = {}
+    gaps: list[Gap] = []
+    for entry in dict.fromkeys(interpreter.path):
+        location = working_directory / os.fsdecode(canonical.decode_path(entry)) if entry else working_directory
+        for metadata in _metadata_folders(location):
+            package = _package(metadata, location, interpreter)
+            if package is None:
+                reason = "its metadata has no readable name and version"
+                gaps.append(Gap(topic="environment", subject=encode_path(metadata), reason=reason))
+            else:
+                packages.setdefault((package.name, package.location), package)
+    return tuple(sorted(packages.values(), key=lambda p: (p.name, p.location))), tuple(gaps)
+
+
+def _metadata_folders(location: Path) -> Iterator[Path]:
+    try:
+        names = sorted(os.listdir(location))
+    except OSError:  # a zip archive, or an entry that does not exist
+        return
+    for name in names:
+        if name.endswith((".dist-info", ".egg-info")) and not name.startswith("~"):
+            yield location / name
+
+
+def _package(metadata: Path, location: Path, interpreter: Start) -> Package | None:
+    name, version = _name_and_version(metadata)
+    if name is None or version is None:
+        return None
+    direct_url = _direct_url(metadata)
+    return Package(
+        name=_SEPARATORS.sub("-", name).lower(),
+        version=version,
+        location=encode_path(location),
+        origin=_origin(metadata, direct_url, interpreter),
+        direct_url=_address(direct_url),
+        record_sha256=_digest(metadata / "RECORD"),
+    )
+
+
+def _name_and_version(metadata: Path) -> tuple[str | None, str | None]:
+    """Read the two fields at the head of METADATA; the e-mail parser would take ten times as long for a long description."""
+    file = (
+        metadata if metadata.is_file() else metadata / ("METADATA" if metadata.suffix == ".dist-info" else "PKG-INFO")
+    )
+    found: dict[str, str] = {}
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                key, colon, value = line.partition(":")
+                if not line.strip() or len(found) == 2:
+                    break
+                if colon and key.lower() in ("name", "version"):
+                    found[key.lower()] = value.strip()
+    except OSError:
+        return None, None
+    return found.get("name"), found.get("version")
+
+
+def _direct_url(metadata: Path) -> dict[str, Any] | None:
+    """Read `direct_url.json` (PEP 610)."""
+    try:
+        found = json.loads((metadata / "direct_url.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _address(direct_url: dict[str, Any] | None) -> str | None:
+    if direct_url is None or not isinstance(direct_url.get("url"), str):
+        return None
+    details = direct_url.get("vcs_info")
+    commit = details.get("commit_id") if isinstance(details, dict) else None
+    return url(storable(direct_url["url"])) + (f"@{storable(str(commit))}" if commit else "")
+
+
+def _origin(
+    metadata: Path, direct_url: dict[str, Any] | None, interpreter: Start
+) -> Literal["index", "direct", "editable", "unknown"]:
+    if direct_url is not None:
+        details = direct_url.get("dir_info")
+        return "editable" if isinstance(details, dict) and details.get("editable") else "direct"
+    if metadata.suffix == ".egg-info":
+        # `setup.py develop` leaves the metadata beside the sources.
+        inside = encode_path(metadata).startswith((interpreter.prefix + "/", interpreter.base_prefix + "/"))
+        return "unknown" if inside else "editable"
+    try:
+        installer = (metadata / "INSTALLER").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return "unknown"
+    return "index" if installer.split("+")[0] in _INSTALLERS else "unknown"
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        return canonical.digest_file(file)[0]
+    except OSError:
+        return None
+
+
+def _interpreter(start: Start) -> Iterator[Fact]:
+    for name in ("python_version", "implementation", "executable", "prefix", "base_prefix", "build"):
+        yield observed("environment", name, getattr(start, name))
+
+
+def _machine(context: Context) -> tuple[Fact, ...]:
+    facts = [
+        observed("environment", "platform", platform.platform()),
+        observed("environment", "libc", "-".join(platform.libc_ver())),
+    ]
+    if name := _operating_system():
+        facts.append(observed("environment", "os", name))
+    if container := _container():
+        facts.append(observed("environment", "container", container))
+    if conda := context.environment.get("CONDA_PREFIX"):
+        facts.append(observed("environment", "conda", storable(conda)))
+    return tuple(facts)
+
+
+def _operating_system() -> str | None:
+    try:
+        about = platform.freedesktop_os_release()
+    except OSError:
+        return None
+    return storable(about.get("PRETTY_NAME") or about.get("NAME", ""))
+
+
+def _container() -> str | None:
+    """Return the engine whose mark lies in the file system, if this looks like a container."""
+    marks = {"/.dockerenv": "docker", "/run/.containerenv": "podman", "/.singularity.d": "apptainer"}
+    return next((engine for mark, engine in marks.items() if Path(mark).exists()), None)
