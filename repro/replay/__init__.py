@@ -1,0 +1,1 @@
+"""Run a record again: verify → plan (pure) → executor → the recorder."""

@@ -1,0 +1,156 @@
+"""On what a replay depends, and how it stands here: said before the start. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from repro.evidence.model import Fact, Record
+from repro.replay.data import Inspection, is_cache
+
+Effect = Literal["none", "bitwise at risk", "impossible"]
+
+HOST_HINT: Final = "replay with --executor host, which uses the recorded environment where it still stands"
+REDACTED: Final = "<redacted>"
+
+# Which facts of a machine reach the bits: instruction sets and thread counts choose kernels and the order of sums,
+# and libc has libm.
+_BITWISE_FACTS: Final = re.compile(r"cpu|isa|flags|microcode|gpu|affinity|libc|numa|architecture|machine")
+_HARMLESS_FACTS: Final = re.compile(r"hostname|uuid|mhz|memory|kernel|platform|serial")
+_LOADER_VARIABLES: Final = ("LD_LIBRARY_PATH", "LD_PRELOAD")
+_COMPARED_ENVIRONMENT: Final = ("libc", "os", "platform")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One thing on which a replay depends, as it was and as it is here."""
+
+    name: str
+    recorded: str | None
+    here: str | None
+    """`None` when it is missing here."""
+    effect: Effect
+    note: str | None = None
+    """What follows, in one sentence."""
+    hint: str | None = None
+    """The next step, where the effect is `impossible`."""
+
+    @property
+    def state(self) -> Literal["same", "differs", "missing"]:
+        """How the recorded value stands to the one here."""
+        if self.recorded == self.here:
+            return "same"
+        return "missing" if self.here is None else "differs"
+
+    @property
+    def sentence(self) -> str:
+        """The condition for a reader, in one line."""
+        if self.state == "same":
+            return f"{self.name}: {self.recorded}"
+        found = f"{self.name}: recorded {self.recorded or 'nothing'}, here {self.here or 'missing'}"
+        return f"{found} ({self.note or self.effect})"
+
+
+def of_command(record: Record) -> tuple[Condition, ...]:
+    """Say whether the command can be given again as it was, and what is known of how it ended."""
+    run = record.run
+    found = [
+        Condition(
+            name=f"argument {index}",
+            recorded=item,
+            here=None,
+            effect="impossible",
+            note=f"argument {index} held a secret, which was not stored",
+            hint="let the command read it from an environment variable, record again, and replay with --pass-env NAME",
+        )
+        for index, item in enumerate(run.argv)
+        if REDACTED in item
+    ]
+    if run.status in ("killed", "interrupted"):
+        note = f"the recorded command was {run.status}: only what came before can be compared"
+        found.append(Condition(name="ending", recorded=run.status, here=None, effect="none", note=note))
+    return tuple(found)
+
+
+def of_data(inspection: Inspection, *, allow_changed: bool) -> tuple[Condition, ...]:
+    """Say which inputs are not what they were, and which cannot be checked."""
+    altered = [
+        Condition(
+            name=f"input {found.path}",
+            recorded=found.recorded_sha256,
+            here=found.found_sha256,
+            effect="bitwise at risk" if allow_changed else "impossible",
+            note=found.sentence,
+            hint=None if allow_changed else "put the recorded file back, or go on with --allow-changed-data",
+        )
+        for found in inspection.mismatches
+    ]
+    doubtful = [
+        Condition(name="input", recorded=None, here="unchecked", effect="bitwise at risk", note=sentence)
+        for sentence in inspection.unchecked
+    ]
+    return (*altered, *doubtful)
+
+
+def of_outputs(inspection: Inspection, diverted: Iterable[str]) -> tuple[Condition, ...]:
+    """Say which recorded outputs outside the tree the replay would write over."""
+    moved = tuple(diverted)
+    return tuple(
+        _overwritten(path)
+        for path in inspection.present_outputs
+        if not any(path == prefix or path.startswith(f"{prefix}/") for prefix in moved)
+    )
+
+
+def _overwritten(path: str) -> Condition:
+    if is_cache(path):
+        note = f"{path} is a cache in the home directory; the replay may write there again"
+        return Condition(name=f"output {path}", recorded="absent or older", here="present", effect="none", note=note)
+    return Condition(
+        name=f"output {path}",
+        recorded="written by the run",
+        here="present",
+        effect="impossible",
+        note=f"the script writes to {path} by itself, so the replay would write over the recorded output",
+        hint=f"move {path} away first, or record again with the path given as an argument, which a replay can redirect",
+    )
+
+
+def of_machine(record: Record, facts: Iterable[Fact]) -> tuple[Condition, ...]:
+    """Compare each recorded fact of the machine with the same fact here."""
+    here = {(fact.topic, fact.name): fact.value for fact in facts}
+    wanted = [f for f in record.facts if f.topic == "hardware" or (f.topic, f.name) in _ENVIRONMENT]
+    return tuple(_machine_condition(fact, here.get((fact.topic, fact.name))) for fact in wanted)
+
+
+_ENVIRONMENT: Final = frozenset(("environment", name) for name in _COMPARED_ENVIRONMENT)
+
+
+def _machine_condition(fact: Fact, here: str | None) -> Condition:
+    matters = _BITWISE_FACTS.search(fact.name) and not _HARMLESS_FACTS.search(fact.name)
+    effect: Effect = "bitwise at risk" if matters and here != fact.value else "none"
+    return Condition(name=f"{fact.topic} {fact.name}", recorded=fact.value, here=here, effect=effect)
+
+
+def of_hidden_variables(record: Record, passed: Iterable[str]) -> tuple[Condition, ...]:
+    """Name the environment variables that were there but whose values were not stored."""
+    names = (record.fact("environment", "other_variables") or "").split(",")
+    hidden = [name for name in names if name and name not in passed]
+    loader = [
+        Condition(
+            name=f"variable {name}",
+            recorded="set, value not stored",
+            here=None,
+            effect="bitwise at risk",
+            note=f"{name} may have chosen other libraries; give it with --pass-env {name}",
+        )
+        for name in hidden
+        if name in _LOADER_VARIABLES
+    ]
+    rest = ", ".join(name for name in hidden if name not in _LOADER_VARIABLES)
+    if not rest:
+        return tuple(loader)
+    note = "present when recorded, values not stored, not set in the replay; give those that matter with --pass-env"
+    return (*loader, Condition(name="other variables", recorded=rest, here=None, effect="none", note=note))

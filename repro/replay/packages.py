@@ -1,0 +1,112 @@
+"""What an environment rebuilt from the lock would lack, and whether the run needs it. Pure."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from repro.evidence import canonical
+from repro.evidence.model import Package, Record
+from repro.replay.conditions import HOST_HINT, Condition
+
+_PIN: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
+_RECORDER: Final = "repro"
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Return name (PEP 503) to version of each distribution that a hash-pinned requirements file installs."""
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in _PIN.findall(lock)}
+
+
+def imported_names(sources: Iterable[bytes]) -> frozenset[str]:
+    """Return the top-level modules that Python sources import by name; one that does not parse names none."""
+    found: set[str] = set()
+    for source in sources:
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return frozenset(found)
+
+
+def lacking(record: Record, locked: Mapping[str, str], imports: frozenset[str]) -> tuple[Condition, ...]:
+    """Judge each distribution that was installed and is not in the lock.
+
+    - An editable install of the recorded tree: its source is put on the path. At risk, as it has no metadata.
+    - One that the tree imports by name, or from whose directory the run read code: impossible.
+    - Any other is left out: at risk, since another package may import it.
+    """
+    absent = [package for package in record.packages if locked.get(package.name) != package.version]
+    return tuple(_judge(record, package, imports) for package in absent)
+
+
+def _judge(record: Record, package: Package, imports: frozenset[str]) -> Condition:
+    name, recorded = f"package {package.name}", f"{package.version} ({package.origin})"
+    if package.name == _RECORDER:
+        return Condition(
+            name=name, recorded=recorded, here=None, effect="none", note="the recorder itself; runs do not use it"
+        )
+    source = source_directory(package)
+    if package.origin == "editable" and source and _below(source, record.run.root) is not None:
+        note = "an editable install of the recorded tree: importable from its source, but not installed"
+        return Condition(name=name, recorded=recorded, here="source on the path", effect="bitwise at risk", note=note)
+    if package.name.replace("-", "_") in {module.lower() for module in imports} or _read_from(record, source):
+        note = f"{package.name} {package.version} is imported by the run, and {_why(record, package)}"
+        return Condition(name=name, recorded=recorded, here=None, effect="impossible", note=note, hint=HOST_HINT)
+    if package.origin == "editable":
+        return Condition(name=name, recorded=recorded, here=None, effect="none", note="the run read no code of it")
+    note = f"not in the lock, as {_why(record, package)}; the code does not import it by name"
+    return Condition(name=name, recorded=recorded, here=None, effect="bitwise at risk", note=note)
+
+
+def _why(record: Record, package: Package) -> str:
+    for gap in record.gaps:
+        if gap.topic == "lock" and gap.subject == package.name:
+            return f"it could not be locked: {gap.reason}"
+    return f"it is not in the lock (origin: {package.origin})"
+
+
+def _read_from(record: Record, source: str | None) -> bool:
+    if source is None:
+        return False
+    return any(
+        f.role == "input" and f.category == "code" and f.path.startswith(f"{source}/") for f in record.data_files
+    )
+
+
+def source_directory(package: Package) -> str | None:
+    """Return the encoded directory that an editable install points to."""
+    if package.origin != "editable" or not package.direct_url:
+        return None
+    url = urlsplit(package.direct_url)
+    return canonical.encode_path(unquote(url.path, errors="surrogateescape")) if url.scheme == "file" else None
+
+
+def source_paths(record: Record) -> tuple[str, ...]:
+    """Return the directories, relative to the root, that make editable installs of the recorded tree importable."""
+    found: list[str] = []
+    for package in record.packages:
+        source = source_directory(package)
+        below = _below(source, record.run.root) if source else None
+        if below is None:
+            continue
+        sub = "" if below == "." else f"{below}/"
+        if any(file.path.startswith(f"{sub}src/") for file in record.code_files):
+            found.append(f"{sub}src")
+        found.append(below)
+    return tuple(dict.fromkeys(found))
+
+
+def _below(path: str, root: str) -> str | None:
+    """Return an encoded path relative to the root, `.` for the root itself, `None` outside it."""
+    relative = os.path.relpath(path, root)
+    return None if relative == ".." or relative.startswith("../") else relative
