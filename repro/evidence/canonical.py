@@ -1,7 +1,7 @@
 """Bytes that mean one thing: paths as text, canonical JSON, a strict JSON reader, digests.
 
 Canonical JSON is RFC 8785 (JCS) without its hard part: there are no floating-point numbers, and integers stay within
-±(2^53 - 1), so that every JSON reader in the world gives the same value. Larger integers and all floats travel as strings.
+±(2^53 - 1), so that every JSON reader in the world gives the same value. Other numbers travel as strings.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def loads(data: bytes) -> Any:
     """Return the value of a JSON document, which may be hostile, in time and memory bounded by its size.
 
     Raises:
-        AlteredError: Not UTF-8, a byte order mark, duplicate keys, any fraction, exponent, NaN or Infinity, integers beyond
-            ±(2^53 - 1), lone surrogates, nesting deeper than 32, bytes after the end, or more than 32 MiB.
+        AlteredError: Not UTF-8, a byte order mark, duplicate keys, any fraction, exponent, NaN or Infinity, an integer
+            beyond ±(2^53 - 1), a lone surrogate, nesting deeper than 32, bytes after the end, or more than 32 MiB.
     """
     if len(data) > MAX_BYTES:
         raise AlteredError(f"the JSON document is too large: {len(data)} bytes, the limit is {MAX_BYTES}")
@@ -132,6 +132,8 @@ def _refuse_depth(text: str) -> None:
                     raise ValueError(f"nested deeper than {MAX_DEPTH}")
             case "]" | "}":
                 depth -= 1
+            case _:
+                pass
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -165,6 +167,8 @@ def _refuse_surrogates(value: object) -> None:
             for key, item in value.items():
                 _refuse_surrogates(key)
                 _refuse_surrogates(item)
+        case _:
+            pass
 
 
 def digest(data: bytes) -> str:
@@ -185,5 +189,5 @@ def is_digest(text: str) -> bool:
 
 
 def tree_digest(code_files: Iterable[CodeFile]) -> str:
-    """Return the digest of a code tree: SHA-256 of the canonical JSON list of `[path, kind, mode, sha256]`, sorted by path."""
+    """Return the digest of a code tree: SHA-256 of the canonical JSON list of `[path, kind, mode, sha256]`, sorted."""
     return digest(dumps(sorted([file.path, file.kind, file.mode, file.sha256] for file in code_files)))

@@ -207,7 +207,7 @@ def _of_content(record: Record, predicate: Mapping[str, Any], store: Store) -> I
 
 def _of_objects(digests: Sequence[str], store: Store) -> Iterator[Problem]:
     for digest in digests:
-        member = store.objects.path(digest).relative_to(store.home).as_posix()
+        member = store.objects.path(digest).relative_to(store.root).as_posix()
         try:
             found = store.objects.digest(digest)
         except InconclusiveError:

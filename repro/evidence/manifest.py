@@ -1,7 +1,8 @@
 """The manifest: one DuckDB file per run, written once, read only from a private, checked copy.
 
-A DuckDB file from a stranger is a program: views and macros read and write files, and a write-ahead log beside an untouched
-file is replayed even when it is opened read-only. So `read` refuses what is not a plain table, and opens nothing but its own copy.
+A DuckDB file from a stranger is a program: views and macros read and write files, and a write-ahead log beside an
+untouched file is replayed even when it is opened read-only. So `read` opens nothing but a copy of its own, cut off from
+everything else, and refuses whatever is not a plain table of ours.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ _OBJECTS: Final = """
     UNION ALL SELECT schema_name, sequence_name, 'sequence' FROM duckdb_sequences()
     UNION ALL SELECT schema_name, index_name, 'index' FROM duckdb_indexes()
     UNION ALL SELECT schema_name, type_name, 'type' FROM duckdb_types() WHERE NOT internal
-    UNION ALL SELECT database_name, schema_name, 'schema' FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'
+    UNION ALL SELECT database_name, schema_name, 'schema' FROM duckdb_schemas()
+        WHERE NOT internal AND schema_name <> 'main'
 """
 
 
@@ -73,11 +75,11 @@ def write(record: Record, path: Path) -> None:
 def read(path: Path, *, expected_digest: str | None = None) -> Record:
     """Return the record in a manifest.
 
-    The bytes are copied into a private directory and hashed on the way; only the copy is opened, with no access to anything else.
+    The bytes are copied into a private directory and hashed on the way; only that copy is opened.
 
     Args:
         path: The DuckDB file.
-        expected_digest: `sha256:…` of the file, as its statement says; `None` where there is nothing to hold it against.
+        expected_digest: `sha256:…` of the file, as its statement says; `None` where there is no statement.
 
     Raises:
         InconclusiveError: There is no such file, or a newer version of repro wrote it.
@@ -161,7 +163,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[
         return
     cells = [[_cell(getattr(row, column.name)) for row in rows] for column in table.columns]
     values = ", ".join(f"unnest(${i}::{column.sql_type}[])" for i, column in enumerate(table.columns, 1))
-    connection.execute(f'INSERT INTO "{table.name}" SELECT {values}', cells)  # noqa: S608 - our own table names
+    connection.execute(f'INSERT INTO "{table.name}" SELECT {values}', cells)
 
 
 def _cell(value: Any) -> Any:

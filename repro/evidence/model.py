@@ -1,7 +1,7 @@
 """What a run is: the rows of its manifest, as frozen dataclasses.
 
-One class is one table of `schemas/manifest-1.sql`: same name in lower case with underscores, same columns, same order. A test
-holds the two together. Everything is a string, an integer, a float, a boolean, a tuple of strings, or `None`:
+One class is one table of `schemas/manifest-1.sql`: same name in lower case with underscores, same columns, same order. A
+test holds the two together. Everything is a string, an integer, a float, a boolean, a tuple of strings, or `None`:
 
 - times end in `_at` and are UTC, ISO 8601 with microseconds and a `Z`;
 - digests are `sha256:<64 hex digits>`;
@@ -44,7 +44,7 @@ class Run:
     peak_memory_bytes: int
     """Largest resident set of any single process of the run."""
     status: Status
-    """`completed` (exit 0), `failed` (any other exit), `killed` (a signal), `interrupted` (SIGINT, or a signal that we relayed)."""
+    """`completed` (exit 0), `failed` (any other exit), `killed` (a signal), `interrupted` (SIGINT, or one that we relayed)."""
     exit_code: int | None
     """The command's own exit code; `None` when a signal ended it."""
     signal: str | None
@@ -57,7 +57,7 @@ class Process:
     """One Python process in which the agent woke up."""
 
     process_key: str
-    """Names the role, not the pid, so that record and replay line up: `main`, `main/fork.1`, `main/rank0`, `main/worker.py.1`."""
+    """Names the role, not the pid, so that record and replay line up: `main`, `main/fork.1`, `main/worker.py.1`."""
     parent_key: str | None
     pid: int
     argv: tuple[str, ...]

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -108,7 +109,7 @@ class Objects:
             finally:
                 os.close(descriptor)
 
-    def _open(self, digest: str) -> BinaryIO:
+    def _open(self, digest: str) -> BufferedReader:
         path = self.path(digest)
         try:
             return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")

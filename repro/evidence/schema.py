@@ -36,7 +36,7 @@ def validate(document: object, name: str) -> None:
     Raises:
         AlteredError: It does not fit; the message names where, as a JSON pointer, and why.
     """
-    from jsonschema.exceptions import best_match
+    from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
 
     error = best_match(_validator(name).iter_errors(document))
     if error is not None:
@@ -46,7 +46,7 @@ def validate(document: object, name: str) -> None:
 
 @cache
 def _validator(name: str) -> Any:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
     from referencing import Registry
 
     # With its default registry, jsonschema would fetch a remote $ref over the network.

@@ -1,7 +1,7 @@
 """The seal: a DSSE v1 envelope over an in-toto Statement v1, signed with Ed25519.
 
-The signature is over bytes, `PAE = "DSSEv1" SP len(type) SP type SP len(payload) SP payload` with lengths in bytes, never over JSON
-that somebody parsed and wrote anew. Specifications: DSSE 1.0.2, in-toto attestation v1.
+The signature is over bytes, `PAE = "DSSEv1" SP len(type) SP type SP len(payload) SP payload` with lengths in bytes,
+never over JSON that somebody parsed and wrote anew. Specifications: DSSE 1.0.2, in-toto attestation v1.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def sign(payload: bytes, key: SigningKey) -> bytes:
 def open_envelope(data: bytes, trusted: Mapping[str, Ed25519PublicKey]) -> Envelope:
     """Check an envelope's signatures, and only then return its payload.
 
-    Every trusted key is tried on every signature: the keyid is only a hint. But a signature that names a trusted key and is not
-    that key's is a forgery or damage, whatever else the envelope holds.
+    Every trusted key is tried on every signature: the keyid is only a hint. But a signature that names a trusted key
+    and is not that key's is a forgery or damage, whatever else the envelope holds.
 
     Raises:
         AlteredError: Not an envelope of ours, or a signature is wrong.
@@ -130,12 +130,14 @@ def read_statement(payload: bytes, predicate_type: str) -> dict[str, Any]:
     found, family = str(document.get("predicateType"))[:100], predicate_type.rpartition(":")[0]
     if found != predicate_type:
         if found.startswith(f"{family}:"):
-            raise InconclusiveError(f"this repro does not read statements of type {found!r}", hint="it needs a newer repro")
+            raise InconclusiveError(f"statements of type {found!r} are unknown here", hint="it needs a newer repro")
         raise AlteredError(f"the statement is of type {found!r}, expected is {predicate_type!r}")
     return document
 
 
-def run_statement(record: Record, manifest_digest: str, table_digests: Mapping[str, str], store: Store) -> dict[str, Any]:
+def run_statement(
+    record: Record, manifest_digest: str, table_digests: Mapping[str, str], store: Store
+) -> dict[str, Any]:
     """Return the statement over a run: what an auditor asks first, readable with neither DuckDB nor repro."""
     return {
         "_type": STATEMENT_TYPE,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 from repro.evidence import canonical, tables
 from repro.evidence.model import SCHEMA_VERSION, Metric, Record
 from repro.evidence.objects import Objects
+from repro.evidence.tables import Table
 
 OBJECT_FACTS: Final = (
     ("code", "diff"),
@@ -78,35 +80,43 @@ def object_digests(record: Record, objects: Objects) -> list[str]:
     """
     named = {file.sha256 for file in record.code_files}
     named |= {fact.value for fact in record.facts if (fact.topic, fact.name) in OBJECT_FACTS}
-    outside = {file.sha256 for file in record.data_files if file.category == "code" and file.role == "input" and file.sha256}
-    held = {digest for digest in outside if canonical.is_digest(digest) and objects.path(digest).exists()}
+    outside = {file.sha256 for file in record.data_files if (file.role, file.category) == ("input", "code")}
+    held = {digest for digest in outside if digest and canonical.is_digest(digest) and objects.path(digest).exists()}
     return sorted(digest for digest in named | held if canonical.is_digest(digest))
 
 
 def storable(record: Record) -> Record:
-    """Return a record whose every text UTF-8 can hold: what a training script calls its metric must not lose the run."""
-    changes = {}
+    """Return a record whose every text UTF-8 can hold: no name that a script gave its metric may lose the run."""
+    changes: dict[str, Any] = {}
     for table in tables.tables():
         rows = tables.rows_of(record, table)
-        cleaned = tuple(map(_storable_row, rows))
-        if cleaned != rows:
+        if any(canonical.storable(text) != text for text in _texts(table, rows)):
+            cleaned = tuple(_storable_row(table, row) for row in rows)
             changes[table.field] = cleaned[0] if table.name == "run" else cleaned
-    return dataclasses.replace(record, **changes) if changes else record
+    return dataclasses.replace(record, **changes)
 
 
-def _storable_row(row: Any) -> Any:
-    changes = {}
-    for name in row.__slots__:
-        value = getattr(row, name)
-        if isinstance(value, str) and not _is_storable(value):
-            changes[name] = canonical.storable(value)
-        elif isinstance(value, tuple) and not all(map(_is_storable, value)):
-            changes[name] = tuple(map(canonical.storable, value))
-    return dataclasses.replace(row, **changes) if changes else row
+def _texts(table: Table, rows: tuple[Any, ...]) -> set[str]:
+    """Return the distinct texts of a table: a million metrics have few."""
+    texts: set[str] = set()
+    for column in table.columns:
+        cells = map(attrgetter(column.name), rows)
+        if column.sql_type == "VARCHAR":
+            texts.update(cells)
+        elif column.sql_type == "VARCHAR[]":
+            texts.update(*cells)
+    return texts - {None}
 
 
-def _is_storable(text: str) -> bool:
-    return text.isascii() or canonical.storable(text) == text
+def _storable_row(table: Table, row: Any) -> Any:
+    changes: dict[str, Any] = {}
+    for column in table.columns:
+        value = getattr(row, column.name)
+        if isinstance(value, str):
+            changes[column.name] = canonical.storable(value)
+        elif isinstance(value, tuple):
+            changes[column.name] = tuple(map(canonical.storable, value))
+    return dataclasses.replace(row, **changes)
 
 
 def _code(record: Record) -> dict[str, Any]:

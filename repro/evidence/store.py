@@ -94,11 +94,11 @@ class Store:
     """A directory of runs, objects, keys and caches."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.home = home() if path is None else path
-        self.objects = Objects(self.home / "objects")
-        self.runs_path = self.home / "runs"
-        self.keys = self.home / "keys"
-        self.cache = self.home / "cache"
+        self.root = home() if path is None else path
+        self.objects = Objects(self.root / "objects")
+        self.runs_path = self.root / "runs"
+        self.keys = self.root / "keys"
+        self.cache = self.root / "cache"
 
     def create_run(self) -> RunDirectory:
         """Make the directory of a new run.
@@ -117,7 +117,8 @@ class Store:
                 return RunDirectory(path=path)
         except OSError as error:
             raise ExecutionError(
-                f"cannot make a run in {self.runs_path}: {error.strerror}", hint="set REPRO_HOME to a writable directory"
+                f"cannot make a run in {self.runs_path}: {error.strerror}",
+                hint="set REPRO_HOME to a writable directory",
             ) from error
 
     def find(self, reference: str) -> RunDirectory:
@@ -133,10 +134,14 @@ class Store:
         known = self._ids() if reference else ()
         found = [run_id for run_id in known if run_id.startswith(reference)]
         if not found:
-            raise UsageError(f"there is no run {reference!r} in {self.home}", hint="list the runs there are: repro runs")
+            raise UsageError(
+                f"there is no run {reference!r} in {self.root}", hint="list the runs there are: repro runs"
+            )
         if len(found) > 1:
             names = ", ".join(found[:8]) + (", …" if len(found) > 8 else "")
-            raise UsageError(f"{reference!r} is the beginning of {len(found)} runs: {names}", hint="give more of the id")
+            raise UsageError(
+                f"{reference!r} is the beginning of {len(found)} runs: {names}", hint="give more of the id"
+            )
         return RunDirectory(path=self.runs_path / found[0])
 
     def runs(self) -> tuple[RunSummary, ...]:
@@ -151,14 +156,14 @@ class Store:
         index = _SHORTCUTS[reference]
         if index >= len(sealed):
             raise UsageError(
-                f"there is no run {reference}: {self.home} holds {len(sealed)} sealed runs",
+                f"there is no run {reference}: {self.root} holds {len(sealed)} sealed runs",
                 hint="record one: repro record -- COMMAND",
             )
         return RunDirectory(path=self.runs_path / sealed[index].run_id)
 
     def _ids(self) -> tuple[str, ...]:
         try:
-            entries = os.listdir(self.runs_path)
+            entries = [entry.name for entry in self.runs_path.iterdir()]
         except FileNotFoundError:
             return ()
         except OSError as error:

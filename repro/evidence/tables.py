@@ -3,10 +3,10 @@ r"""The manifest's tables as data: columns, types, keys, and a digest of their c
 The digest of a table survives any re-export, and anybody can recompute it from any SQL client:
 
 1. Take the rows in the order of the primary key (text by its UTF-8 bytes, integers by value).
-2. For each column, in the order of the DDL, write three lines, each ended by a line feed: its name; its SQL type; and its cells as one
-   JSON array, canonical by RFC 8785. A VARCHAR is a JSON string, a BIGINT a JSON string with its decimal digits, a BOOLEAN
-   `true` or `false`, a VARCHAR[] an array of strings, and a DOUBLE a string with the 16 lower-case hexadecimal digits of its
-   big-endian IEEE 754 bits. NULL is `null`.
+2. For each column, in the order of the DDL, write three lines, each ended by a line feed: its name; its SQL type; its
+   cells as one JSON array, canonical by RFC 8785. A VARCHAR is a JSON string, a BIGINT a JSON string with its decimal
+   digits, a BOOLEAN `true` or `false`, a VARCHAR[] an array of strings, and a DOUBLE a string with the 16 lower-case
+   hexadecimal digits of its big-endian IEEE 754 bits. NULL is `null`.
 3. The digest is the SHA-256 of these lines, columns one after the other, written `sha256:<hex>`.
 """
 

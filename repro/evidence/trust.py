@@ -1,4 +1,4 @@
-"""Who may sign: the machine's own key, and the keys that its user chose to trust. Nothing inside a run is ever trusted."""
+"""Who may sign: the machine's own key, and the keys that its user chose to trust. Nothing in a run is ever trusted."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _ORDER_EIGHT: Final = int.from_bytes(
     bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"
 )
 _LOW_ORDER: Final = frozenset({0, 1, _PRIME - 1, _ORDER_EIGHT, _PRIME - _ORDER_EIGHT})
-"""The y coordinates of the eight points of low order on edwards25519; signs and non-canonical forms make 14 encodings of them.
-Under such a key one fixed signature verifies nearly any message."""
+"""The y coordinates of the eight points of low order on edwards25519, which have 14 encodings (C2SP/CCTV, ed25519):
+signs, and numbers not reduced. Under such a key one fixed signature verifies nearly any message."""
 
 _MAX_BYTES: Final = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -60,7 +60,9 @@ def add(store: Store, file: Path, name: str) -> tuple[str, Path]:
         raise UsageError(f"{name!r} is no name for a key", hint="use letters, digits, dots, dashes and underscores")
     target = store.keys / "trusted" / f"{name}.pub"
     if target.exists() and keys.fingerprint(read_public(target)) != keys.fingerprint(public):
-        raise UsageError(f"another key is trusted as {name!r} already", hint=f"choose another --name, or remove {target}")
+        raise UsageError(
+            f"another key is trusted as {name!r} already", hint=f"choose another --name, or remove {target}"
+        )
     keys.write_public(target, public)
     return keys.fingerprint(public), target
 
