@@ -55,6 +55,7 @@ class Agent:
         self._begin()
         self._files = Files(self, folder)
         self.opened = self._files.opened
+        self.watch = self._files.watch
 
     def start(self) -> None:
         """Watch imports, forks and the end of the process."""

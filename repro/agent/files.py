@@ -15,6 +15,7 @@ from .process import encode_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Optional
 
     from repro.agent import Agent
@@ -39,7 +40,7 @@ class Files:
         self._seen: set[tuple[Any, bool]] = set()
         self._not_watched = ("/proc/", "/sys/", folder + "/", os.path.dirname(__file__) + "/")
         self._standard_library = sys.base_prefix.rstrip("/") + "/"
-        handlers = {
+        self._handlers: dict[str, Callable[..., None]] = {
             "open": self._on_open,
             "os.rename": self._on_rename,
             "os.remove": self._on_remove,
@@ -50,7 +51,7 @@ class Files:
         }
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            handler = handlers.get(event)
+            handler = self._handlers.get(event)
             if handler is not None:
                 try:
                     handler(*arguments)
@@ -58,6 +59,10 @@ class Files:
                     agent.gap("data", event, f"{type(error).__name__}: {error}")
 
         sys.addaudithook(hook)
+
+    def watch(self, event: str, handler: Callable[..., None]) -> None:
+        """Call a handler with the arguments of an audit event that is not watched yet."""
+        self._handlers[event] = handler
 
     def forget(self) -> None:
         """Tell every file anew: this is a forked child, with a log of its own."""

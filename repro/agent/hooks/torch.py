@@ -1,0 +1,341 @@
+"""PyTorch: the loss at every backward, the learning rate, seeds, generators, the settings that bear on the bits, its files.
+
+Streams: `torch.initial_seed` (the default CPU generator seeds itself when torch is imported), `torch.seed`.
+Metrics: `loss` counts backward passes of single-element tensors; `learning_rate.G` counts steps of the first optimizer that
+steps, `optimizer.K.learning_rate.G` those of the K-th. A rate is told when it changes. Values are exact: the float64 of a
+float16, bfloat16 or float32 is that number.
+
+One thing is done, not only watched, when torch is imported: each function of MKL's vector math library is called once, on a
+few numbers. Its first call races with itself when several threads make it (pytorch/pytorch#188792); later ones are the same
+bit for bit with and without this.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .. import disguise
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from repro.agent import Agent
+
+MODULES = ("torch", "torch.optim.optimizer", "torch._dynamo.trace_rules")
+
+FETCH_EVERY = 64
+"""How many losses wait on a GPU before they are fetched together, so that no step waits for its own."""
+
+_VECTOR_MATH = "acos asin atan cos erf erfc erfinv exp expm1 log log10 log1p log2 sin sqrt tan tanh sinh cosh".split()
+_READ_AT_FIRST_USE = (b"ATEN_CPU_CAPABILITY", b"MKL_CBWR", b"MKL_ENABLE_INSTRUCTIONS")
+
+_SETTINGS = (
+    "get_num_threads torch.num_threads",
+    "get_num_interop_threads torch.num_interop_threads",
+    "backends.cpu.get_cpu_capability torch.cpu_capability",
+    "are_deterministic_algorithms_enabled torch.deterministic_algorithms",
+    "is_deterministic_algorithms_warn_only_enabled torch.deterministic_algorithms_warn_only",
+    "utils.deterministic.fill_uninitialized_memory torch.fill_uninitialized_memory",
+    "get_default_dtype torch.default_dtype",
+    "get_float32_matmul_precision torch.float32_matmul_precision",
+    "backends.cudnn.enabled",
+    "backends.cudnn.benchmark",
+    "backends.cudnn.deterministic",
+    "backends.cudnn.allow_tf32",
+    "backends.cuda.matmul.allow_tf32",
+    "backends.cuda.matmul.allow_fp16_reduced_precision_reduction",
+    "backends.cuda.matmul.allow_bf16_reduced_precision_reduction",
+    "backends.mkldnn.enabled",
+    "version.__version__ torch.version",
+    "version.cuda",
+    "cuda.is_initialized",
+)
+"""Path of the attribute or function below torch, and the name of the setting where it is not `torch.` and that path."""
+
+_trainings: list[Training] = []
+
+
+def install(module: Any, agent: Agent) -> None:
+    """Watch torch; its optimizers and its compiler are modules of their own, imported before and after it."""
+    if not _trainings:
+        _trainings.append(Training(agent))
+    training = _trainings[0]
+    if module.__name__ == "torch.optim.optimizer":
+        training.watch_optimizers(module)
+    elif module.__name__ == "torch":
+        training.watch_torch(module)
+    elif hasattr(module, "add"):
+        module.add(__name__.partition(".")[0])  # the compiler must not trace into us
+
+
+class Training:
+    """What is seen of training in one process.
+
+    Args:
+        agent: Where to tell it.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._torch: Any = None
+        self._library = ""
+        self._optimizers: Any = {}
+        self._dtypes: dict[Any, str] = {}
+        self._plain: tuple[type, ...] = ()
+        self._reset()
+        agent.on_fork(self._reset)
+        agent.on_moment(self._at_moment)
+
+    def _reset(self) -> None:
+        self._backwards = 0
+        self._training = False
+        self._optimizers_seen = 0
+        self._optimizers = type(self._optimizers)()
+        self._on_device: list[tuple[int, float, str, Any]] = []
+
+    # at import
+
+    def watch_torch(self, torch: Any) -> None:
+        """Read what torch starts from, and take our places in it."""
+        self._torch = torch
+        self._library = torch.__file__.rpartition("/")[0] + "/"
+        self._plain = (torch.Tensor, torch.nn.Parameter)
+        agent = self._agent
+        agent.guard("randomness", "torch.initial_seed", self._keep_initial_seed)
+        agent.guard("trace", "torch.autograd.backward", self._watch_backward)
+        agent.guard("randomness", "torch.manual_seed", self._watch_seeds)
+        agent.guard("data", "torch.save", self._watch_files)
+        agent.guard("trace", "torch settings", self._restore_settings)
+        agent.guard("trace", "MKL", self._warm_up)
+        agent.guard("trace", "torch settings", self._tell_settings, "import")
+        agent.generator("torch.cpu", lambda: bytes(torch.get_rng_state().numpy().tobytes()))
+
+    def watch_optimizers(self, module: Any) -> None:
+        """Be called before each step of any optimizer."""
+        from weakref import WeakKeyDictionary
+
+        self._optimizers = WeakKeyDictionary()
+        register = getattr(module, "register_optimizer_step_pre_hook", None)
+        if register is None:
+            self._agent.gap("trace", "learning_rate", "this torch has no hook for all optimizers")
+        else:
+            register(self._before_step)
+
+    def _keep_initial_seed(self) -> None:
+        generator = self._torch.default_generator
+        self._agent.entropy(
+            "torch.initial_seed",
+            str(self._torch.initial_seed()),
+            self._library,
+            lambda recorded: generator.manual_seed(int(recorded)),
+        )
+
+    def _watch_backward(self) -> None:
+        autograd = self._torch.autograd
+        autograd.backward = self._agent.wrap(autograd.backward, self._before_backward, "trace", "loss")
+
+    def _watch_seeds(self) -> None:
+        torch, agent, library = self._torch, self._agent, self._library
+
+        def before(args: Any, kwargs: Any) -> Any:
+            if args:
+                return (agent.seed("torch.manual_seed", args[0], library), *args[1:]), kwargs
+            return args, dict(kwargs, seed=agent.seed("torch.manual_seed", kwargs["seed"], library))
+
+        def reseed(recorded: str) -> None:
+            manual_seed(int(recorded))
+
+        def seed() -> int:
+            drawn = str(draw())
+            return int(agent.guard("randomness", "torch.seed", agent.entropy, "torch.seed", drawn, library, reseed) or drawn)
+
+        manual_seed, draw = torch.manual_seed, torch.seed
+        _replace(manual_seed, agent.wrap(manual_seed, before, "randomness", "torch.manual_seed"), torch, torch.random)
+        _replace(draw, disguise(seed, draw), torch, torch.random)
+
+    def _watch_files(self) -> None:
+        torch = self._torch
+        for name, position, write, homes in (
+            ("save", 1, True, (torch, torch.serialization)),
+            ("load", 0, False, (torch, torch.serialization)),
+            ("save", 1, True, (torch.jit, torch.jit._serialization)),
+            ("load", 0, False, (torch.jit, torch.jit._serialization)),
+        ):
+            self._watch_file(getattr(homes[0], name), position, write, homes)
+
+    def _watch_file(self, original: Any, position: int, write: bool, homes: tuple[Any, ...]) -> None:
+        def before(args: Any, kwargs: Any) -> None:
+            path = args[position] if len(args) > position else kwargs.get("f")
+            self._agent.opened(path, write=write, library="torch")
+
+        _replace(original, self._agent.wrap(original, before, "data", f"torch.{original.__name__}"), *homes)
+
+    def _warm_up(self) -> None:
+        torch = self._torch
+        if not torch.backends.mkl.is_available():
+            return
+        with torch.no_grad():
+            for dtype in (torch.float32, torch.float64):
+                few = torch.full((16,), 0.5, dtype=dtype, device="cpu")
+                for name in _VECTOR_MATH:
+                    getattr(few, name)()
+        self._agent.watch("os.putenv", self._on_putenv)
+
+    def _on_putenv(self, name: Any, value: Any) -> None:
+        if name in _READ_AT_FIRST_USE and self._backwards == 0:
+            reason = "set after torch was imported: under the recorder it may be without effect, since MKL was warmed up"
+            self._agent.gap("trace", os.fsdecode(name), reason)
+
+    # settings
+
+    def _restore_settings(self) -> None:
+        for name in ("num_threads", "num_interop_threads"):
+            recorded = self._agent.settings.get(f"torch.{name}")
+            if recorded is not None and int(recorded) != getattr(self._torch, f"get_{name}")():
+                getattr(self._torch, f"set_{name}")(int(recorded))
+
+    def _tell_settings(self, moment: str) -> None:
+        for entry in _SETTINGS:
+            path, _, name = entry.partition(" ")
+            try:
+                value = self._torch
+                for attribute in path.split("."):
+                    value = getattr(value, attribute)
+                value = value() if callable(value) else value
+            except AttributeError:
+                continue  # this torch does not have it
+            except RuntimeError as error:
+                value = f"unreadable: {str(error).partition(',')[0][:120]}"  # the older and the newer TF32 switch at odds
+            self._agent.emit("setting", moment=moment, name=name or f"torch.{path}", value=str(value))
+
+    def _tell_optimizer(self, optimizer: Any, index: int) -> None:
+        def tell(name: str, value: Any) -> None:
+            self._agent.emit("setting", moment="first-step", name=f"optimizer.{index}.{name}", value=value)
+
+        kind = type(optimizer)
+        tell("class", f"{kind.__module__}.{kind.__qualname__}")
+        for number, group in enumerate(optimizer.param_groups):
+            for name, value in group.items():
+                if name != "params":
+                    text = _setting_text(value)
+                    if text is not None:
+                        tell(f"group.{number}.{name}", text)
+
+    # at every step
+
+    def _begin_training(self) -> None:
+        self._training = True
+        self._agent.guard("trace", "torch settings", self._tell_settings, "first-step")
+        self._agent.reach("first-step")
+
+    def _before_backward(self, args: Any, kwargs: Any) -> None:
+        if not self._training:
+            self._begin_training()
+        loss = args[0] if args else kwargs.get("tensors")
+        if isinstance(loss, (tuple, list)) and len(loss) == 1:
+            loss = loss[0]
+        if type(loss) not in self._plain:
+            if isinstance(loss, self._plain):
+                self._agent.gap("trace", "loss", f"a loss of type {type(loss).__name__} is not read")
+            return
+        if loss.numel() != 1:
+            return
+        step = self._backwards
+        self._backwards = step + 1
+        dtype = self._dtypes.get(loss.dtype)
+        if dtype is None:
+            dtype = self._dtypes[loss.dtype] = str(loss.dtype).rpartition(".")[2]
+        if loss.is_cpu:
+            self._agent.metric("loss", step, float(loss.item()), dtype, time.monotonic())
+        else:
+            self._queue(step, dtype, loss)
+
+    def _queue(self, step: int, dtype: str, loss: Any) -> None:
+        cuda = self._torch.cuda
+        if loss.is_cuda and cuda.is_current_stream_capturing():
+            self._agent.gap("trace", "loss", "a loss inside a CUDA graph is not read")
+            return
+        self._on_device.append((step, time.monotonic(), dtype, loss.detach().clone()))
+        if len(self._on_device) >= FETCH_EVERY:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        """Fetch the losses that wait on devices, with one wait per device and type."""
+        waiting, self._on_device = self._on_device, []
+        groups: dict[tuple[Any, str], list[tuple[int, float, str, Any]]] = {}
+        for entry in waiting:
+            groups.setdefault((entry[3].device, entry[2]), []).append(entry)
+        for group in groups.values():
+            values = self._torch.stack([value.reshape(()) for _, _, _, value in group]).tolist()
+            for (step, at, dtype, _), value in zip(group, values):
+                self._agent.metric("loss", step, float(value), dtype, at)
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        try:
+            if not self._training:
+                self._begin_training()
+            known = self._optimizers.get(optimizer)
+            if known is None:
+                known = self._optimizers[optimizer] = _Optimizer(self._optimizers_seen)
+                self._optimizers_seen += 1
+                self._tell_optimizer(optimizer, known.index)
+            self._tell_rates(optimizer, known)
+        except Exception as error:
+            self._agent.gap("trace", "learning_rate", f"{type(error).__name__}: {error}")
+
+    def _tell_rates(self, optimizer: Any, known: _Optimizer) -> None:
+        step = known.steps
+        known.steps = step + 1
+        for number, group in enumerate(optimizer.param_groups):
+            rate = group.get("lr")
+            if self._torch is not None and isinstance(rate, self._torch.Tensor):
+                if not rate.is_cpu:
+                    self._agent.gap("trace", known.name(number), "a learning rate kept on a device is not read")
+                    continue
+                rate = rate.item()
+            if rate is None or known.rates.get(number) == rate:
+                continue
+            known.rates[number] = rate
+            self._agent.metric(known.name(number), step, float(rate), "float64", time.monotonic())
+
+    def _at_moment(self, moment: str) -> None:
+        if self._torch is None:
+            return
+        if moment == "end":
+            self._agent.guard("trace", "loss", self._fetch)
+            self._tell_settings("end")
+            if self._backwards and not self._optimizers_seen:
+                reason = "no step of a torch optimizer was seen: it is compiled whole, or written by hand"
+                self._agent.gap("trace", "learning_rate", reason)
+
+
+class _Optimizer:
+    """What is known of one optimizer: how often it stepped, and the rates last told."""
+
+    __slots__ = ("index", "rates", "steps")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.steps = 0
+        self.rates: dict[int, float] = {}
+
+    def name(self, group: int) -> str:
+        return f"learning_rate.{group}" if self.index == 0 else f"optimizer.{self.index}.learning_rate.{group}"
+
+
+def _setting_text(value: Any) -> Optional[str]:
+    """Return a scalar hyperparameter, or a tuple of them, as text; `None` for anything else."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return str(value)
+    if isinstance(value, (tuple, list)) and all(isinstance(item, (bool, int, float)) for item in value):
+        return str(tuple(value))
+    return None
+
+
+def _replace(original: Any, wrapper: Any, *homes: Any) -> None:
+    for home in homes:
+        for name, value in list(vars(home).items()):
+            if value is original:
+                setattr(home, name, wrapper)
