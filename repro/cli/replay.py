@@ -1,0 +1,133 @@
+"""`repro replay`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from repro.audit.verdict import Verdict
+    from repro.evidence.store import RunDirectory, Store
+    from repro.replay.plan import Plan
+    from repro.replay.replayer import Options, Replayed
+
+
+def replay(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")] = "@last",
+    executor: Annotated[str, typer.Option(help="Where to run: venv rebuilds the environment, host uses the one still there.")] = "venv",
+    allow_changed_data: Annotated[
+        bool, typer.Option("--allow-changed-data", help="Go on though data changed; the verdict is then indeterminate.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the scratch directory.")] = False,
+    pass_env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An environment variable to pass on from here. Repeatable.")
+    ] = None,
+    trust: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A public key to trust for this once. Repeatable.")
+    ] = None,
+    allow_unknown_signer: Annotated[
+        bool, typer.Option("--allow-unknown-signer", help="Replay a record that no trusted key signed.")
+    ] = False,
+    python: Annotated[Path | None, typer.Option(metavar="FILE", help="The interpreter to build the environment with.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be the same and what differs; run nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Rebuild the environment and the code of a run, run it again, and say whether and where it differs.
+
+    The command's own output goes to standard error, the verdict to standard output. Exits 0 if the replay matched, 1 if
+    it did not, 5 if that cannot be said.
+
+    Example: repro replay @last
+    """
+    from repro.cli import terminal
+    from repro.evidence.store import Store, home
+    from repro.replay.replayer import Options
+    from repro.replay.replayer import dry_run as plan_only
+    from repro.replay.replayer import replay as run_again
+
+    store = Store(home())
+    original = store.find(run)
+    options = Options(
+        executor=executor,
+        allow_changed_data=allow_changed_data,
+        keep=keep,
+        pass_variables=tuple(pass_env or ()),
+        trust=tuple(trust or ()),
+        allow_unknown_signer=allow_unknown_signer,
+        python=python,
+    )
+    with terminal.progress(quiet=json) as show:
+        if dry_run:
+            _print_plan(plan_only(original, store, options, progress=show), json=json)
+            return
+        replayed = run_again(original, store, options, progress=show)
+        show("comparing")
+        verdict = _attest(original, replayed, store, options)
+    _print_verdict(replayed, verdict, json=json)
+
+
+def _attest(original: RunDirectory, replayed: Replayed, store: Store, options: Options) -> Verdict:
+    from repro.audit.attest import attest
+    from repro.evidence.trust import trusted_keys
+
+    return attest(
+        original,
+        replayed.replay.directory,
+        store,
+        trusted_keys(store, options.trust),
+        changed_data=tuple(mismatch.path for mismatch in replayed.changed_data),
+    )
+
+
+def _print_plan(plan: Plan, *, json: bool) -> None:
+    import dataclasses
+
+    from repro.cli import terminal
+    from repro.errors import InconclusiveError
+
+    conditions = [{**dataclasses.asdict(c), "state": c.state} for c in plan.conditions]
+    if json:
+        terminal.answer({"run_id": plan.run_id, "argv": plan.argv, "lock": plan.lock, "conditions": conditions})
+    else:
+        rows = [(c.state, c.effect, c.name, c.recorded or "-", c.here or "-", c.note or "") for c in plan.conditions]
+        print(terminal.table(rows, header=("state", "effect", "condition", "recorded", "here", "what follows")))
+    if plan.impossible:
+        sys.exit(InconclusiveError.exit_code)
+
+
+def _print_verdict(replayed: Replayed, verdict: Verdict, *, json: bool) -> None:
+    from repro.audit.verdict import exit_code
+    from repro.cli import terminal
+
+    if json:
+        terminal.answer(_document(replayed, verdict))
+    else:
+        for line in _lines(replayed, verdict):
+            print(terminal.plain(line))
+    sys.exit(exit_code(verdict))
+
+
+def _document(replayed: Replayed, verdict: Verdict) -> dict[str, object]:
+    import dataclasses
+
+    return {
+        "run_id": replayed.original.run.run_id,
+        "replay_id": replayed.replay.run_id,
+        "exit_status": replayed.replay.exit_status,
+        "verdict": dataclasses.asdict(verdict),
+        "conditions": [dataclasses.asdict(c) for c in replayed.plan.conditions if c.state != "same"],
+        "scratch": str(replayed.scratch) if replayed.scratch else None,
+    }
+
+
+def _lines(replayed: Replayed, verdict: Verdict) -> Iterator[str]:
+    yield f"{verdict.label}: {verdict.sentence}"
+    yield from (f"  {phrase}" for phrase in verdict.compared)
+    if verdict.differences:
+        yield "not equal"
+        yield from (f"  {phrase}" for phrase in verdict.differences)
+    yield f"replay {replayed.replay.run_id} of {replayed.original.run.run_id}; the signed report: repro report {replayed.replay.run_id}"

@@ -1,0 +1,82 @@
+"""`repro verify`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repro.errors import SAME, AlteredError, InconclusiveError, UntrustedError
+
+if TYPE_CHECKING:
+    from repro.audit.verify import Verified
+    from repro.evidence.integrity import Integrity
+
+
+def verify(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")] = "@last",
+    trust: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A public key to trust for this once. Repeatable.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whether a record is what was signed, by whom, and whether it is complete.
+
+    Exits 0 if it is intact and signed by a trusted key, 3 if anything was altered, 4 if the signer is unknown or there
+    is no signature, 5 if evidence is missing.
+
+    Example: repro verify @last
+    """
+    from repro.audit.verify import verify as examine
+    from repro.cli import terminal
+    from repro.evidence import trust as trust_store
+    from repro.evidence.store import Store, home
+
+    store = Store(home())
+    verified = examine(store.find(run), store, trust_store.trusted_keys(store, tuple(trust or ())))
+    if json:
+        terminal.answer(_document(verified))
+    else:
+        for line in _lines(verified):
+            print(terminal.plain(line))
+    sys.exit(exit_code(verified.integrity))
+
+
+def exit_code(examined: Integrity) -> int:
+    """Return the exit status for an examined record."""
+    if any(problem.kind == "altered" for problem in examined.problems):
+        return AlteredError.exit_code
+    if examined.light in ("INTACT-UNKNOWN-SIGNER", "UNSIGNED"):
+        return UntrustedError.exit_code
+    return InconclusiveError.exit_code if examined.problems else SAME
+
+
+def _lines(verified: Verified) -> list[str]:
+    examined = verified.integrity
+    lines = [f"record {examined.run_id}: {examined.light}"]
+    lines += [f"  signed by {keyid}, which this machine trusts" for keyid in examined.signers]
+    lines += [f"  signed by {keyid}, which this machine does not know" for keyid in examined.strangers]
+    lines += [f"  {problem.member}: {problem.sentence}" for problem in examined.problems]
+    if examined.record is not None:
+        record = examined.record
+        lines.append(f"  {len(record.code_files)} code files, {len(record.metrics)} trace points, {len(record.gaps)} gaps")
+    if verified.outputs:
+        lines.append("outputs where the run left them (they inform, and decide nothing)")
+        lines += [f"  {output.path}: {output.state}" for output in verified.outputs]
+    return lines
+
+
+def _document(verified: Verified) -> dict[str, object]:
+    import dataclasses
+
+    examined = verified.integrity
+    return {
+        "run_id": examined.run_id,
+        "record": str(examined.light),
+        "signers": list(examined.signers),
+        "unknown_signers": list(examined.strangers),
+        "problems": [dataclasses.asdict(problem) for problem in examined.problems],
+        "outputs": [dataclasses.asdict(output) for output in verified.outputs],
+    }
