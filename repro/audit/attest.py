@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,44 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from repro import __version__
 from repro.audit.divergence import Divergence, MetricComparison
-from repro.audit.verdict import Verdict
+from repro.audit.verdict import Verdict, judge
 from repro.errors import InconclusiveError
-from repro.evidence import schema, seal
+from repro.evidence import integrity, schema, seal
 from repro.evidence.integrity import Integrity
+from repro.evidence.model import Record
 from repro.evidence.store import RunDirectory, Store
+
+
+def attest(
+    original: RunDirectory,
+    replay: RunDirectory,
+    store: Store,
+    trusted: Mapping[str, Ed25519PublicKey],
+    *,
+    changed_data: tuple[str, ...] = (),
+) -> Verdict:
+    """Examine a run and its replay, judge, and write the signed verdict beside the replay.
+
+    Raises:
+        AlteredError: One of the records is not what was signed.
+        UntrustedError: One of them is not signed.
+        InconclusiveError: Part of one is missing, or a newer repro wrote it.
+        UsageError: The second is no replay of the first.
+    """
+    examined = [integrity.examine(directory, store, trusted) for directory in (original, replay)]
+    records = [_record(one) for one in examined]
+    verdict = judge(*records, changed_data=changed_data)
+    judged_at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    seal_verdict(verdict, original=examined[0], replay=examined[1], directory=replay, store=store, judged_at=judged_at)
+    return verdict
+
+
+def _record(examined: Integrity) -> Record:
+    error = examined.error(allow_unknown_signer=True)
+    if error is not None:
+        raise error
+    assert examined.record is not None  # noqa: S101 - no error, so there is a record
+    return examined.record
 
 
 def verdict_predicate(verdict: Verdict, *, original: Integrity, replay: Integrity, judged_at: str) -> dict[str, Any]:

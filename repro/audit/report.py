@@ -1,0 +1,294 @@
+"""The report: plain data that every format renders, the files that it is written to, and the statement that binds them.
+
+`report.json` is the report; every other file is made from it and from nothing else, so that they cannot disagree without
+being found out: `check` renders each anew and compares the bytes. One signed statement, `report.dsse.json`, covers all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from repro import plugs
+from repro.audit import formats
+from repro.errors import AlteredError, InconclusiveError
+from repro.evidence import canonical, schema, seal
+from repro.evidence.store import Store
+
+SCHEMA_VERSION: Final = 1
+NAME: Final = "report"
+STATEMENT: Final = "report.dsse.json"
+
+Tone = Literal["good", "bad", "open"]
+Outcome = Literal["passed", "failed", "undetermined"]
+Kind = Literal["text", "code", "number", "digest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Light:
+    """One of the three lights."""
+
+    name: Literal["Record", "Replay", "Policy"]
+    word: str
+    tone: Tone
+    """`good`, `bad`, or `open` where nothing can be said."""
+    sentence: str
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that a person has to look at."""
+
+    level: Literal["act", "look"]
+    """`act`: without an answer the report is no basis for a decision. `look`: worth knowing before one."""
+    title: str
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One procedure that was performed, and its factual outcome."""
+
+    name: str
+    outcome: Outcome
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many checks came out how."""
+
+    passed: int
+    failed: int
+    undetermined: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A run that was examined."""
+
+    run_id: str
+    replay_of: str | None
+    command: tuple[str, ...]
+    root: str
+    working_directory: str
+    started_at: str
+    ended_at: str
+    wall_seconds: str
+    cpu_seconds: str
+    peak_memory_bytes: int
+    outcome: str
+    manifest_sha256: str
+    statement_sha256: str
+    """Of the statement inside the envelope."""
+    signed_by: tuple[str, ...]
+    """Key ids of trusted keys."""
+    signed_by_unknown: tuple[str, ...]
+    """Key ids, as claimed, of keys that the reporting machine does not trust."""
+    recorder_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One metric of one process on both sides, thinned out for drawing."""
+
+    process_key: str
+    name: str
+    dtype: str
+    original: tuple[tuple[int, str], ...]
+    """Steps and values; a value is the shortest decimal that gives the same float64."""
+    replay: tuple[tuple[int, str], ...]
+    original_steps: int
+    """How many there are; `original` may hold fewer."""
+    replay_steps: int
+    first_difference: int | None
+    step_function: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """The head of a table's column."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of the annex."""
+
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One way to check the report without trusting it."""
+
+    title: str
+    text: str
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that a report says. There are no floats in it: numbers that JSON would bend are strings."""
+
+    schema_version: int
+    report_id: str
+    """The run's id, and the beginning of the digest of all the rest: two reports of one id say the same."""
+    reported_at: str
+    tool_version: str
+    subject: Subject
+    replay: Subject | None
+    lights: tuple[Light, ...]
+    """Record, Replay, Policy; never merged."""
+    findings: tuple[Finding, ...]
+    """Worst first."""
+    checks: tuple[Check, ...]
+    counts: Counts
+    not_said: tuple[str, ...]
+    gaps: tuple[str, ...]
+    steps: tuple[Step, ...]
+    curves: tuple[Curve, ...]
+    curves_left_out: int
+    tables: tuple[Table, ...]
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Return a report as plain data: what `report.json` holds and schemas/report-1.json describes."""
+    plain: dict[str, Any] = _plain(dataclasses.asdict(report))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else canonical.storable(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def identified(report: Report) -> Report:
+    """Return a report with its number: the run's id and eight digits of the digest of all the rest."""
+    content = canonical.digest(canonical.dumps({**document(report), "report_id": ""}))
+    return dataclasses.replace(report, report_id=f"{report.subject.run_id}-{content.removeprefix('sha256:')[:8]}")
+
+
+def parse(data: bytes) -> Report:
+    """Read `report.json`.
+
+    Raises:
+        AlteredError: It is no report of ours, or its number does not fit what it says.
+    """
+    plain = canonical.loads(data)
+    schema.validate(plain, "report-1")
+    report: Report = _typed(Report, plain)
+    if identified(report).report_id != report.report_id:
+        raise AlteredError(f"{NAME}.json was edited: its number {report.report_id!r} does not fit its content")
+    return report
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """Build the dataclasses and tuples that a type hint names from plain data that the schema has passed."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        return hint(**{field.name: _typed(hints[field.name], value[field.name]) for field in dataclasses.fields(hint)})
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        kinds = arguments if arguments[-1] is not Ellipsis else (arguments[0],) * len(value)
+        return tuple(_typed(kind, item) for kind, item in zip(kinds, value, strict=True))
+    if isinstance(hint, types.UnionType):
+        return None if value is None else _typed(arguments[0], value)
+    return value
+
+
+def write(report: Report, directory: Path, chosen: Sequence[str], store: Store) -> tuple[Path, ...]:
+    """Render a report, write its files and sign one statement over them all.
+
+    Args:
+        report: What `repro.audit.compose.build` made.
+        directory: Made if it is not there; an earlier report in it is replaced.
+        chosen: Names of formats; `json` is always written, for the others are made from it.
+        store: Whose key signs.
+
+    Returns:
+        The files, the statement last.
+
+    Raises:
+        UsageError: There is no such format.
+        ExecutionError: A file cannot be written.
+    """
+    rendered = {f"{NAME}{plug.SUFFIX}": plug.render(report) for plug in map(_format, sorted({"json", *chosen}))}
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, data in rendered.items():
+        seal.write_once(directory / name, data)
+    subjects = [(name, canonical.digest(data)) for name, data in sorted(rendered.items())]
+    envelope = seal.seal_statement(seal.AUDIT_REPORT, subjects, _predicate(report), store)
+    seal.write_once(directory / STATEMENT, envelope)
+    return (*(directory / name for name in sorted(rendered)), directory / STATEMENT)
+
+
+def _format(name: str) -> Any:
+    return plugs.load(formats, name)
+
+
+def _predicate(report: Report) -> dict[str, Any]:
+    examined = [report.subject, *([report.replay] if report.replay else [])]
+    return {
+        "report_id": report.report_id,
+        "reported_at": report.reported_at,
+        "tool_version": report.tool_version,
+        "lights": {light.name: light.word for light in report.lights},
+        "examined": [{"run_id": run.run_id, "manifest_sha256": run.manifest_sha256} for run in examined],
+    }
+
+
+def check(directory: Path, trusted: Mapping[str, Ed25519PublicKey]) -> tuple[Report, tuple[str, ...]]:
+    """Check a written report: its signature, each file's digest, and that each file says what `report.json` says.
+
+    Returns:
+        The report, and the keyids of the trusted keys that signed it; none means that a stranger did.
+
+    Raises:
+        AlteredError: A file is not what was signed, or does not follow from `report.json`.
+        InconclusiveError: A file is missing.
+    """
+    envelope = seal.open_envelope(_read(directory / STATEMENT), trusted)
+    subjects = seal.read_statement(envelope.payload, seal.AUDIT_REPORT)["subject"]
+    digests = {subject["name"]: f"sha256:{subject['digest']['sha256']}" for subject in subjects}
+    if f"{NAME}.json" not in digests:
+        raise AlteredError(f"{STATEMENT} does not cover {NAME}.json")
+    report = parse(_member(directory, f"{NAME}.json", digests[f"{NAME}.json"]))
+    for plug in map(_format, plugs.names(formats)):
+        name = f"{NAME}{plug.SUFFIX}"
+        if name in digests and _member(directory, name, digests[name]) != plug.render(report):
+            raise AlteredError(
+                f"{name} does not say what {NAME}.json says", hint="believe neither; make the report anew"
+            )
+    return report, envelope.signers
+
+
+def _member(directory: Path, name: str, expected: str) -> bytes:
+    data = _read(directory / name)
+    found = canonical.digest(data)
+    if found != expected:
+        raise AlteredError(f"{name} was altered: signed was {expected}, found is {found}")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InconclusiveError(f"{path} cannot be read: {error.strerror}", hint="make it: repro report RUN") from None
