@@ -9,18 +9,20 @@ from typing import Final, Literal
 
 from repro.evidence.model import Fact, Record
 from repro.replay.data import Inspection, is_cache
+from repro.replay.processor import count
 
 Effect = Literal["none", "bitwise at risk", "impossible"]
 
 HOST_HINT: Final = "replay with --executor host, which uses the recorded environment where it still stands"
 REDACTED: Final = "<redacted>"
 
-# Which facts of a machine reach the bits: instruction sets and thread counts choose kernels and the order of sums,
-# and libc has libm.
-_BITWISE_FACTS: Final = re.compile(r"cpu|isa|flags|microcode|gpu|affinity|libc|numa|architecture|machine")
-_HARMLESS_FACTS: Final = re.compile(r"hostname|uuid|mhz|memory|kernel|platform|serial")
+_BITWISE_FACTS: Final = re.compile(
+    r"hardware (machine|cpu_(model|vendor|isa|cores|affinity)|gpu_count|gpu\.\d+\.(name|compute_cap|driver_version))"
+    r"|environment libc"
+)
+"""CPU models and instruction sets choose kernels; cores choose the number of threads and so the order of sums."""
 _LOADER_VARIABLES: Final = ("LD_LIBRARY_PATH", "LD_PRELOAD")
-_COMPARED_ENVIRONMENT: Final = ("libc", "os", "platform")
+_COMPARED_ENVIRONMENT: Final = ("libc", "os", "platform", "container")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +121,27 @@ def _overwritten(path: str) -> Condition:
 
 
 def of_machine(record: Record, facts: Iterable[Fact]) -> tuple[Condition, ...]:
-    """Compare each recorded fact of the machine with the same fact here."""
-    here = {(fact.topic, fact.name): fact.value for fact in facts}
-    wanted = [f for f in record.facts if f.topic == "hardware" or (f.topic, f.name) in _ENVIRONMENT]
-    return tuple(_machine_condition(fact, here.get((fact.topic, fact.name))) for fact in wanted)
+    """Compare each recorded fact of the machine with the same fact here, and name what only one of them has."""
+    there, here = _of_machine(record.facts), _of_machine(facts)
+    return tuple(
+        _machine_condition(name, there.get(name), here.get(name)) for name in sorted(there.keys() | here.keys())
+    )
 
 
-_ENVIRONMENT: Final = frozenset(("environment", name) for name in _COMPARED_ENVIRONMENT)
+def _of_machine(facts: Iterable[Fact]) -> dict[str, str]:
+    return {
+        f"{fact.topic} {fact.name}": fact.value
+        for fact in facts
+        if fact.topic == "hardware" or (fact.topic == "environment" and fact.name in _COMPARED_ENVIRONMENT)
+    }
 
 
-def _machine_condition(fact: Fact, here: str | None) -> Condition:
-    matters = _BITWISE_FACTS.search(fact.name) and not _HARMLESS_FACTS.search(fact.name)
-    effect: Effect = "bitwise at risk" if matters and here != fact.value else "none"
-    return Condition(name=f"{fact.topic} {fact.name}", recorded=fact.value, here=here, effect=effect)
+def _machine_condition(name: str, recorded: str | None, here: str | None) -> Condition:
+    same = recorded == here
+    if name == "hardware cpu_affinity" and recorded and here:  # which CPUs does not matter, how many does
+        same = count(recorded) == count(here)
+    effect: Effect = "bitwise at risk" if not same and _BITWISE_FACTS.fullmatch(name) else "none"
+    return Condition(name=name, recorded=recorded, here=here, effect=effect)
 
 
 def of_hidden_variables(record: Record, passed: Iterable[str]) -> tuple[Condition, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from repro.evidence.store import Store
 from repro.record import capture
 from repro.replay.interpreters import Interpreter, discover, probe
 
-_CORES: Final = re.compile(r"affinity|cpu_count|cpu_limit|cores")
+_CAPTURES: Final = ("environment", "hardware")
+"""Captures that describe a machine where no process runs yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +26,7 @@ class Machine:
     interpreters: tuple[Interpreter, ...] = ()
     """Of the recorded minor version; the one to prefer comes first."""
     facts: tuple[Fact, ...] = ()
-    """Topic `hardware`, as the recorder sees it here and now."""
-    chosen: bool = False
-    """The user named the interpreter, so that no other is looked for."""
-
-    def has_other_cores(self, record: Record) -> bool:
-        """Say whether libraries would choose another number of threads here than they did when recorded."""
-        return any(_cores(f) and f not in self.facts for f in record.facts)
+    """Topics `hardware` and `environment`, as the recorder sees this machine here and now."""
 
 
 def observe(record: Record, store: Store, python: Path | None, *, progress: Callable[[str], None]) -> Machine:
@@ -49,13 +43,8 @@ def observe(record: Record, store: Store, python: Path | None, *, progress: Call
     """
     return Machine(
         interpreters=_interpreters(record, python),
-        facts=_hardware(record, store, progress),
-        chosen=python is not None,
+        facts=_facts(record, store, progress),
     )
-
-
-def _cores(fact: Fact) -> bool:
-    return fact.topic == "hardware" and _CORES.search(fact.name) is not None
 
 
 def _interpreters(record: Record, python: Path | None) -> tuple[Interpreter, ...]:
@@ -71,7 +60,7 @@ def _interpreters(record: Record, python: Path | None) -> tuple[Interpreter, ...
     return discover(version, record.fact("environment", "base_prefix")) if version else ()
 
 
-def _hardware(record: Record, store: Store, progress: Callable[[str], None]) -> tuple[Fact, ...]:
+def _facts(record: Record, store: Store, progress: Callable[[str], None]) -> tuple[Fact, ...]:
     context = capture.Context(
         argv=record.run.argv,
         working_directory=Path.cwd(),
@@ -79,8 +68,10 @@ def _hardware(record: Record, store: Store, progress: Callable[[str], None]) -> 
         environment=dict(os.environ),
         objects=store.objects,
         cache=store.cache,
-        home=store.home,
+        home=store.root,
         progress=progress,
     )
-    found: tuple[Fact, ...] = plugs.load(capture, "hardware").beside(context).facts
-    return found
+    found: list[Fact] = []
+    for name in _CAPTURES:
+        found += plugs.load(capture, name).beside(context).facts
+    return tuple(found)

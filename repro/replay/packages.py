@@ -85,8 +85,10 @@ def _read_from(record: Record, source: str | None) -> bool:
 
 def source_directory(package: Package) -> str | None:
     """Return the encoded directory that an editable install points to."""
-    if package.origin != "editable" or not package.direct_url:
+    if package.origin != "editable":
         return None
+    if not package.direct_url:  # `setup.py develop` leaves the metadata beside the sources
+        return package.location
     url = urlsplit(package.direct_url)
     return canonical.encode_path(unquote(url.path, errors="surrogateescape")) if url.scheme == "file" else None
 

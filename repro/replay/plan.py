@@ -7,17 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from repro.evidence import canonical
 from repro.evidence.model import CodeFile, Package, Record
-from repro.replay import conditions, entropy, packages
+from repro.replay import conditions, entropy, packages, processor
 from repro.replay.conditions import Condition
 from repro.replay.data import Input, Inspection, Mismatch, outside_outputs, place
 from repro.replay.machine import Machine
 from repro.replay.relocation import paths_named
-
-_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,26 +168,13 @@ def _no_lock_because(record: Record) -> str:
 
 
 def _variables(record: Record, machine: Machine) -> tuple[tuple[str, str], ...]:
-    """Return the recorded variables, the hash seed, and thread counts where the CPUs here would choose others.
-
-    The environment alone does not hold MKL to a thread count above the physical cores unless MKL_DYNAMIC is off; the
-    agent sets PyTorch's count besides.
-    """
-    found = {fact.name: fact.value for fact in record.facts if fact.topic == "variable"}
+    """Return the recorded variables and the hash seed, and what holds libraries to the recorded threads and kernels."""
+    found = processor.variables(record, machine.facts)
+    found.update((fact.name, fact.value) for fact in record.facts if fact.topic == "variable")
     hash_seed = record.fact("randomness", "hash_seed")
     if hash_seed is not None:
         found["PYTHONHASHSEED"] = hash_seed
-    threads = _main_threads(record)
-    if threads and machine.has_other_cores(record):
-        for name in _THREAD_VARIABLES:
-            found.setdefault(name, threads)
-        found.setdefault("MKL_DYNAMIC", "FALSE")
     return tuple(sorted(found.items()))
-
-
-def _main_threads(record: Record) -> str | None:
-    rows = (s for s in record.settings if (s.moment, s.name) == ("import", "torch.num_threads"))
-    return next((setting.value for setting in sorted(rows, key=lambda s: len(s.process_key))), None)
 
 
 def _diverted(record: Record) -> tuple[str, ...]:

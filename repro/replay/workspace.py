@@ -1,8 +1,8 @@
 """The scratch directory of a replay: the recorded code tree, its data, and nothing of what the run wrote.
 
 The directory mirrors recorded absolute paths: what lay in `/home/me/project` is restored in
-`<scratch>/home/me/project`. So the tree keeps its name, and a relative path out of the tree (`../data`, a symbolic link,
-a path made from `__file__`) stays in the scratch directory, where inputs from outside the tree are found as links.
+`<scratch>/home/me/project`. So the tree keeps its name, and a relative path out of the tree (`../data`, a link, a path
+made from `__file__`) stays in the scratch directory, where inputs from outside the tree are found as links.
 """
 
 from __future__ import annotations
