@@ -1,7 +1,7 @@
 """What a run is: the rows of its manifest, as frozen dataclasses.
 
-One class is one table of `schemas/manifest-1.sql`: same name in lower case with underscores, same columns, same order. A
-test holds the two together. Everything is a string, an integer, a float, a boolean, a tuple of strings, or `None`:
+One class is one table of `schemas/manifest-1.sql`: same name in lower case with underscores, same columns, same order.
+A test holds the two together. Everything is a string, an integer, a float, a boolean, a tuple of strings, or `None`:
 
 - times end in `_at` and are UTC, ISO 8601 with microseconds and a `Z`;
 - digests are `sha256:<64 hex digits>`;
@@ -44,7 +44,7 @@ class Run:
     peak_memory_bytes: int
     """Largest resident set of any single process of the run."""
     status: Status
-    """`completed` (exit 0), `failed` (any other exit), `killed` (a signal), `interrupted` (SIGINT, or one that we relayed)."""
+    """`completed` (exit 0), `failed` (any other exit), `killed` (a signal), `interrupted` (SIGINT, or one relayed)."""
     exit_code: int | None
     """The command's own exit code; `None` when a signal ended it."""
     signal: str | None
