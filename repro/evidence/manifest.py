@@ -41,16 +41,16 @@ _CHUNK_BYTES: Final = 1024 * 1024
 _BATCH_ROWS: Final = 50_000
 """Rows of an INSERT: one statement for a million rows takes twice as long."""
 _SIDECARS: Final = (".wal", ".tmp", ".wal.checkpoint", ".wal.recovery", ".lock")
-_OBJECTS: Final = """
-    SELECT schema_name, table_name, 'table' FROM duckdb_tables() WHERE NOT internal
-    UNION ALL SELECT schema_name, view_name, 'view' FROM duckdb_views() WHERE NOT internal
-    UNION ALL SELECT schema_name, function_name, 'macro' FROM duckdb_functions() WHERE NOT internal
-    UNION ALL SELECT schema_name, sequence_name, 'sequence' FROM duckdb_sequences()
-    UNION ALL SELECT schema_name, index_name, 'index' FROM duckdb_indexes()
-    UNION ALL SELECT schema_name, type_name, 'type' FROM duckdb_types() WHERE NOT internal
-    UNION ALL SELECT database_name, schema_name, 'schema' FROM duckdb_schemas()
-        WHERE NOT internal AND schema_name <> 'main'
+_CATALOGUE: Final = """
+    SELECT 'table', table_name, sql FROM duckdb_tables() WHERE NOT internal
+    UNION ALL SELECT 'view', view_name, sql FROM duckdb_views() WHERE NOT internal
+    UNION ALL SELECT 'macro', function_name, NULL FROM duckdb_functions() WHERE NOT internal
+    UNION ALL SELECT 'sequence', sequence_name, NULL FROM duckdb_sequences()
+    UNION ALL SELECT 'index', index_name, sql FROM duckdb_indexes()
+    UNION ALL SELECT 'type', type_name, NULL FROM duckdb_types() WHERE NOT internal
+    UNION ALL SELECT 'schema', schema_name, NULL FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'
 """
+"""All that a database holds besides rows. The SQL of a table has its columns, types, constraints, defaults."""
 
 
 def write(record: Record, path: Path) -> None:
@@ -212,37 +212,24 @@ def _copy(source: Path, target: Path) -> str:
 
 
 def _refuse_unexpected(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Refuse any object but the tables of our DDL, each with the very columns of our DDL."""
-    objects = connection.execute(_OBJECTS).fetchall()
-    if ("main", "manifest", "table") in objects:
+    """Refuse a database whose catalogue is not what our DDL makes."""
+    found = set(connection.execute(_CATALOGUE).fetchall())
+    if any((kind, table) == ("table", "manifest") for kind, table, _ in found):
         _refuse_version(connection, name)
-    expected = {("main", table.name, "table") for table in tables.tables()} | {("main", "manifest", "table")}
-    for strange in sorted(set(objects) ^ expected):
-        state = "unexpected" if strange in objects else "missing"
-        raise AlteredError(f"{name} is not a manifest of ours: {state} {strange[2]} {strange[1]!r}")
-    described = connection.execute(
-        "SELECT table_name, column_name, data_type, NOT is_nullable, column_default, internal"
-        " FROM duckdb_columns() WHERE NOT internal AND table_name <> 'manifest' ORDER BY table_name, column_index"
-    ).fetchall()
-    if described != _expected_columns():
-        raise AlteredError(f"{name} is not a manifest of ours: its tables have other columns")
+    with duckdb.connect() as model:
+        model.execute(schema.ddl(SCHEMA_VERSION))
+        expected = set(model.execute(_CATALOGUE).fetchall())
+    strange = sorted(f"{kind} {text!r}" for kind, text, _ in found ^ expected)
+    if strange:
+        raise AlteredError(f"{name} does not hold the tables of a manifest; look at its {strange[0]}")
 
 
 def _refuse_version(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    versions = connection.execute("SELECT * FROM main.manifest LIMIT 2").fetchall()
+    versions = connection.execute("SELECT schema_version FROM main.manifest LIMIT 2").fetchall()
     if versions != [(SCHEMA_VERSION,)]:
-        raise InconclusiveError(
-            f"{name} has schema version {versions!r:.60}, this repro reads version {SCHEMA_VERSION}",
-            hint="it needs a newer repro",
-        )
-
-
-def _expected_columns() -> list[tuple[Any, ...]]:
-    return [
-        (table.name, column.name, column.sql_type, not column.nullable, None, False)
-        for table in sorted(tables.tables(), key=lambda table: table.name)
-        for column in table.columns
-    ]
+        found = ", ".join(str(version) for (version,) in versions)[:60] or "none"
+        message = f"{name} has the schema version {found}, this repro reads version {SCHEMA_VERSION}"
+        raise InconclusiveError(message, hint="it needs a newer repro")
 
 
 def _record(connection: duckdb.DuckDBPyConnection) -> Record:
