@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import selectors
 import struct
 import termios
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from repro.evidence.objects import Objects
 
 KEEP_BYTES: Final = 64 * 1024 * 1024
 DRAIN_SECONDS: Final = 0.5
@@ -181,8 +181,6 @@ def _wait_writable(fd: int) -> None:
         selector.select()
 
 
-def digest_kept(copier: Copier, put_file: Callable[[Path], tuple[str, int]]) -> str:
+def digest_kept(copier: Copier, objects: Objects) -> str:
     """Store what was kept, and return its digest."""
-    if copier.kept_bytes == 0:
-        return f"sha256:{hashlib.sha256().hexdigest()}"
-    return put_file(copier.kept_at)[0]
+    return objects.put_file(copier.kept_at)[0]

@@ -68,7 +68,7 @@ class Tree:
 
 
 def safe_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which git opens the repository that it stands in, reaches no network and writes nothing."""
+    """Return an environment in which git opens the repository it stands in, reaches no network, writes nothing."""
     kept = {name: value for name, value in environment.items() if name not in _REDIRECTING and name not in _PROGRAMS}
     return kept | {
         "GIT_OPTIONAL_LOCKS": "0",

@@ -36,9 +36,8 @@ def after(context: Context) -> Findings:
     """Say which other interpreters took part: their distributions were not listed."""
     if context.events is None or context.interpreter is None:
         return Findings()
-    others = {
-        start.prefix: start for start in reversed(context.events.starts) if start.prefix != context.interpreter.prefix
-    }
+    own = context.interpreter.prefix
+    others = {start.prefix: start for start in reversed(context.events.starts) if start.prefix != own}
     reason = "another Python environment took part in the run: its distributions were not recorded"
     gaps = (
         Gap(topic="environment", subject=prefix, reason=f"{reason} ({others[prefix].process_key})") for prefix in others
@@ -47,7 +46,7 @@ def after(context: Context) -> Findings:
 
 
 def fingerprint(interpreter: Start, packages: tuple[Package, ...]) -> str:
-    """Return what names an environment: the digest of the interpreter's version and kind, the platform, and all packages."""
+    """Return what names an environment: the digest of interpreter version and kind, platform, and all packages."""
     rows = sorted([p.name, p.version, p.origin, p.direct_url, p.record_sha256] for p in packages)
     about = [
         interpreter.python_version,
@@ -59,7 +58,7 @@ def fingerprint(interpreter: Start, packages: tuple[Package, ...]) -> str:
 
 
 def distributions(interpreter: Start, working_directory: Path) -> tuple[tuple[Package, ...], tuple[Gap, ...]]:
-    """Return the distributions on an interpreter's `sys.path`, the first of each name and location; gaps for unreadable ones."""
+    """Return the distributions on an interpreter's `sys.path`, and gaps for those that cannot be read."""
     packages: dict[tuple[str, str], Package] = {}
     gaps: list[Gap] = []
     for entry in dict.fromkeys(interpreter.path):
@@ -76,7 +75,7 @@ def distributions(interpreter: Start, working_directory: Path) -> tuple[tuple[Pa
 
 def _metadata_folders(location: Path) -> Iterator[Path]:
     try:
-        names = sorted(os.listdir(location))
+        names = sorted(path.name for path in location.iterdir())
     except OSError:  # a zip archive, or an entry that does not exist
         return
     for name in names:
@@ -100,7 +99,7 @@ def _package(metadata: Path, location: Path, interpreter: Start) -> Package | No
 
 
 def _name_and_version(metadata: Path) -> tuple[str | None, str | None]:
-    """Read the two fields at the head of METADATA; the e-mail parser would take ten times as long for a long description."""
+    """Read the two fields at the head of METADATA; the e-mail parser takes ten times as long."""
     file = (
         metadata if metadata.is_file() else metadata / ("METADATA" if metadata.suffix == ".dist-info" else "PKG-INFO")
     )

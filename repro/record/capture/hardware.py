@@ -13,15 +13,19 @@ from typing import Final
 
 from repro.evidence import canonical
 from repro.evidence.canonical import storable
-from repro.evidence.model import Fact, Gap
+from repro.evidence.model import Gap
 from repro.record.capture import Context, Findings, observed
 
 _ISA: Final = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16",
-    "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "sve", "sve2", "bf16", "i8mm",
+    "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "sve", "sve2",
+    "bf16", "i8mm",
 )  # fmt: skip
 """Instruction sets by which numeric libraries choose their kernels, as Linux names them."""
-_GPU_FIELDS: Final = ("name", "uuid", "driver_version", "memory.total", "vbios_version", "compute_cap", "ecc.mode.current", "mig.mode.current")  # fmt: skip
+_GPU_FIELDS: Final = (
+    "name", "uuid", "driver_version", "memory.total", "vbios_version", "compute_cap", "ecc.mode.current",
+    "mig.mode.current",
+)  # fmt: skip
 _SMI_TIMEOUT_SECONDS: Final = 20
 
 
@@ -32,12 +36,8 @@ def beside(context: Context) -> Findings:
     facts.update(_limits())
     gpus, gaps = _gpus(context)
     facts.update(gpus)
-    rows = (
-        observed("hardware", name, storable(str(value)))
-        for name, value in sorted(facts.items())
-        if value not in (None, "")
-    )
-    return Findings(facts=tuple(rows), gaps=gaps)
+    known = sorted((name, str(value)) for name, value in facts.items() if value not in (None, ""))
+    return Findings(facts=tuple(observed("hardware", name, storable(value)) for name, value in known), gaps=gaps)
 
 
 def _text(path: str) -> str | None:

@@ -1,0 +1,183 @@
+"""Make a record of what was seen. Pure: events, findings and the outcome in, rows of the manifest out."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import signal
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from repro.evidence.canonical import storable
+from repro.evidence.model import Gap, Process, Record, Run, Status, Tolerance
+from repro.record import redact
+from repro.record.capture import Findings
+from repro.record.eventlog import Events, Start
+
+_Row = TypeVar("_Row")
+_PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*(t|d)?$")
+_WITHOUT_AGENT: Final = re.compile(r"-[A-Za-z]*[IES]")
+_UNSEEN: Final = "no Python process reported to the agent: randomness, metrics and files were not observed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How the command ended."""
+
+    returncode: int
+    """Its exit code, or the negative number of the signal that ended it."""
+    relayed: frozenset[int]
+    started_at: float
+    ended_at: float
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What is known of a run beforehand."""
+
+    run_id: str
+    replay_of: str | None
+    argv: tuple[str, ...]
+    root: str
+    working_directory: str
+    recorder_version: str
+    tolerances: tuple[Tolerance, ...]
+
+
+def assemble(identity: Identity, ended: Ended, events: Events, findings: Findings) -> Record:
+    """Return the record, with one row for each primary key: the first that was seen."""
+    argv, hidden = redact.argv(tuple(storable(word) for word in identity.argv))
+    processes, twice = _processes(events)
+    metrics = _first(events.metrics, lambda m: (m.process_key, m.name, m.step))
+    gaps = [*findings.gaps, *events.gaps, *twice, *_agent_gaps(identity.argv, events)]
+    gaps += (
+        Gap(topic="recorder", subject=f"argv[{i}]", reason="it looks like a secret and was redacted") for i in hidden
+    )
+    if lost := len(events.metrics) - len(metrics):
+        reason = f"{lost} points came twice for one process and step; the first of each was kept"
+        gaps.append(Gap(topic="trace", subject="metrics", reason=reason))
+    return Record(
+        run=_run(identity, ended, argv),
+        processes=processes,
+        facts=tuple(_first(findings.facts, lambda f: (f.topic, f.name))),
+        gaps=tuple(_first(gaps, lambda gap: gap)),
+        code_files=tuple(_first(findings.code_files, lambda f: f.path)),
+        packages=tuple(_first(findings.packages, lambda p: (p.name, p.location))),
+        data_files=tuple(_first(findings.data_files, lambda f: (f.path, f.role))),
+        seeds=tuple(_first(events.seeds, lambda s: (s.process_key, s.function, s.ordinal))),
+        entropy=tuple(_first(events.entropy, lambda e: (e.process_key, e.stream, e.ordinal))),
+        generator_states=tuple(_first(events.states, lambda s: (s.process_key, s.moment, s.generator))),
+        settings=tuple(_first(events.settings, lambda s: (s.process_key, s.moment, s.name))),
+        metrics=tuple(metrics),
+        tolerances=tuple(_first(identity.tolerances, lambda t: t.metric)),
+    )
+
+
+def exit_status(returncode: int) -> int:
+    """Return what a shell would see: the exit code, or 128 and the signal's number."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+def utc(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, as ISO 8601 in UTC with microseconds."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    except (OverflowError, ValueError, OSError):
+        return utc(0.0)
+
+
+def _run(identity: Identity, ended: Ended, argv: tuple[str, ...]) -> Run:
+    return Run(
+        run_id=identity.run_id,
+        replay_of=identity.replay_of,
+        argv=argv,
+        root=identity.root,
+        working_directory=identity.working_directory,
+        started_at=utc(ended.started_at),
+        ended_at=utc(ended.ended_at),
+        wall_seconds=ended.wall_seconds,
+        cpu_seconds=ended.cpu_seconds,
+        peak_memory_bytes=ended.peak_memory_bytes,
+        status=_status(ended),
+        exit_code=ended.returncode if ended.returncode >= 0 else None,
+        signal=None if ended.returncode >= 0 else _signal_name(-ended.returncode),
+        recorder_version=identity.recorder_version,
+    )
+
+
+def _status(ended: Ended) -> Status:
+    if ended.returncode >= 0:
+        return "completed" if ended.returncode == 0 else "failed"
+    number = -ended.returncode
+    return "interrupted" if number == signal.SIGINT or number in ended.relayed else "killed"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}" if number >= signal.SIGRTMIN else f"signal {number}"
+
+
+def _first(rows: Iterable[_Row], key: Callable[[_Row], Hashable]) -> list[_Row]:
+    """Keep the first row of each primary key."""
+    found: dict[Hashable, _Row] = {}
+    for row in rows:
+        found.setdefault(key(row), row)
+    return list(found.values())
+
+
+def _processes(events: Events) -> tuple[tuple[Process, ...], list[Gap]]:
+    starts = _first(events.starts, lambda start: start.process_key)
+    counts = Counter(start.process_key for start in events.starts)
+    reason = "more than one process reported under this name; they were taken as one"
+    gaps = [Gap(topic="agent", subject=key, reason=reason) for key, count in counts.items() if count > 1]
+    return tuple(_process(start, events.ended_at.get(start.process_key)) for start in starts), gaps
+
+
+def _process(start: Start, ended_at: float | None) -> Process:
+    return Process(
+        process_key=start.process_key,
+        parent_key=start.parent_key,
+        pid=start.pid,
+        argv=redact.argv(start.argv)[0],
+        executable=start.executable,
+        python_version=start.python_version,
+        rank=start.rank,
+        world_size=start.world_size,
+        started_at=utc(start.started_at),
+        ended_at=None if ended_at is None else utc(ended_at),
+    )
+
+
+def _agent_gaps(argv: tuple[str, ...], events: Events) -> list[Gap]:
+    if not events.starts:
+        return [Gap(topic="agent", subject=storable(argv[0]), reason=_UNSEEN)]
+    reported = Counter(start.argv[1:] for start in events.starts)
+    gaps: list[Gap] = []
+    for spawn in events.spawns:
+        if not is_python(spawn.argv[0] if spawn.argv else spawn.executable):
+            continue
+        if reported[spawn.argv[1:]] > 0:
+            reported[spawn.argv[1:]] -= 1
+        else:
+            gaps.append(Gap(topic="agent", subject=" ".join(redact.argv(spawn.argv)[0])[:500], reason=_why(spawn.argv)))
+    return gaps
+
+
+def is_python(program: str) -> bool:
+    """Say whether a program is a Python interpreter, by its name."""
+    return _PYTHON.match(posixpath.basename(program)) is not None
+
+
+def _why(argv: Sequence[str]) -> str:
+    options = [word for word in argv[1:] if word.startswith("-")]
+    if any(_WITHOUT_AGENT.fullmatch(option) for option in options):
+        return "a Python process was started with -I, -E or -S, which keep the agent out: it was not observed"
+    return "a Python process was started and never reported (its environment was cleared, or it did not start)"

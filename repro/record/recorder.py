@@ -1,0 +1,297 @@
+"""The verb `record`: run a command, watch it, and seal what was seen.
+
+The order is: capture what the run may change → start the command → capture the rest beside it → read the event logs →
+capture what it left → assemble → seal. From the start of the command on, nothing loses the run: what fails becomes a gap.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import repro
+from repro import plugs
+from repro.errors import ReproError
+from repro.evidence.canonical import encode_path, storable
+from repro.evidence.model import Fact, Gap, Record, Tolerance
+from repro.evidence.store import RunDirectory, Store
+from repro.record import assemble, capture, eventlog, signals, worktree
+from repro.record.capture import Context, Findings, Patience, observed
+from repro.record.signals import Signals
+from repro.record.streams import KEEP_BYTES, Copier, Wanted, digest_kept
+from repro.record.supervise import Job, Launcher, Outcome, find_command, start_local, supervise
+
+INJECT: Final = Path(repro.__file__).parent / "agent" / "inject"
+_AGENT_VARIABLES: Final = ("REPRO_EVENTS", "REPRO_ENTROPY", "REPRO_CLAIMED_KEY")
+_FIRST_START_SECONDS: Final = 0.01
+_SLOWEST_LOOK_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to record."""
+
+    argv: tuple[str, ...]
+    working_directory: Path
+    """Absolute."""
+    environment: Mapping[str, str]
+    """For the command, before the agent's variables are added."""
+    tolerances: tuple[Tolerance, ...] = ()
+    replay_of: str | None = None
+    root: Path | None = None
+    """A replay: the scratch tree. Else it is found: the git work tree, or the working directory."""
+    code_paths: tuple[str, ...] | None = None
+    """A replay: capture just these encoded paths, relative to the root; no git is asked."""
+    entropy: Path | None = None
+    """What the agent puts back: `REPRO_ENTROPY`."""
+    facts: tuple[Fact, ...] = ()
+    """Added as they are."""
+    lock_timeout_seconds: float = 180.0
+    """How long to wait for the environment lock once the command has ended."""
+    start: Launcher = start_local
+    """How a process is started: executors pass their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A run that is sealed."""
+
+    run_id: str
+    directory: RunDirectory
+    record: Record
+    exit_status: int
+    """What a shell would see: the command's exit code, or 128 and the signal's number."""
+    new_key: str | None
+    """Fingerprint of the machine's key, if this run made it."""
+
+
+def record(request: Request, store: Store, *, progress: Callable[[str], None]) -> Recorded:
+    """Run a command and seal what was seen of it.
+
+    Raises:
+        UsageError: The command does not exist or cannot be executed; nothing is recorded.
+        ExecutionError: The store cannot be written to.
+    """
+    if request.start is start_local:
+        find_command(request.argv, request.working_directory, request.environment)
+    directory = store.create_run()
+    try:
+        directory.events.mkdir(mode=0o700)
+        return _Recording(request, store, directory, progress).run()
+    except BaseException:
+        _discard_unstarted(directory)
+        raise
+
+
+def _discard_unstarted(directory: RunDirectory) -> None:
+    """Remove a run that never began; keep whatever was seen of one that did."""
+    if not directory.statement.exists() and not any(
+        (directory.events / f"{name}.stream").exists() for name in ("stdout", "stderr")
+    ):
+        shutil.rmtree(directory.path, ignore_errors=True)
+
+
+class _Recording:
+    """One recording, from the first capture to the seal."""
+
+    def __init__(
+        self, request: Request, store: Store, directory: RunDirectory, progress: Callable[[str], None]
+    ) -> None:
+        self.request = request
+        self.store = store
+        self.directory = directory
+        self.progress = progress
+        self.patience = Patience(request.lock_timeout_seconds)
+        self.captures = [(name, plugs.load(capture, name)) for name in plugs.names(capture)]
+        self.environment = _without_agent(request.environment)
+        self.context = self._context()
+        self.beside = threading.Thread(target=self._run_beside, name="beside", daemon=True)
+
+    def run(self) -> Recorded:
+        """Record the command."""
+        with signals.watch(self.patience.lose) as arrived:
+            self._run_captures("before")
+            _raise_if_asked_to_end(arrived)
+            outcome = supervise(self._start, arrived, self.directory.events, started=self.beside.start)
+            self.patience.command_ended()
+            self._join_beside()
+            self._keep_streams(outcome)
+            self._read_events()
+            self._run_captures("after")
+            return self._seal(outcome)
+
+    def _context(self) -> Context:
+        root, gaps = self.request.root, tuple[Gap, ...]()
+        started_at_ns = time.time_ns()
+        if root is None:
+            root, gaps = worktree.find_root(self.request.working_directory, self.environment)
+        return Context(
+            argv=self.request.argv,
+            working_directory=self.request.working_directory,
+            root=root,
+            environment=self.environment,
+            objects=self.store.objects,
+            cache=self.store.cache,
+            home=self.store.root,
+            code_paths=self.request.code_paths,
+            findings=Findings(facts=self.request.facts, gaps=gaps),
+            started_at_ns=started_at_ns,
+            patience=self.patience,
+            progress=self.progress,
+        )
+
+    def _start(self, wanted: Wanted) -> Job:
+        environment, facts = _with_agent(self.environment, self.directory.events, self.request)
+        self._add(Findings(facts=facts))
+        return self.request.start(self.request.argv, self.request.working_directory, environment, wanted)
+
+    def _add(self, findings: Findings) -> None:
+        self.context = replace(self.context, findings=self.context.findings + findings)
+
+    def _run_captures(self, moment: str) -> None:
+        for name, module in self.captures:
+            look = getattr(module, moment, None)
+            if look is not None:
+                self._add(_look(look, self.context, name, moment))
+
+    def _run_beside(self) -> None:
+        _import_what_sealing_needs()
+        pause_seconds = _FIRST_START_SECONDS
+        while (interpreter := eventlog.first_start(self.directory.events)) is None and not self.patience.ended:
+            time.sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 1.2, _SLOWEST_LOOK_SECONDS)
+        interpreter = interpreter or eventlog.first_start(self.directory.events)
+        self.context = replace(self.context, interpreter=interpreter)
+        self._run_captures("beside")
+
+    def _join_beside(self) -> None:
+        self.beside.join(1.0)
+        if self.beside.is_alive() and not self.patience.spent:
+            self.progress("resolving the environment lock (once per environment) …")
+        self.beside.join()
+
+    def _keep_streams(self, outcome: Outcome) -> None:
+        for name, copier in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
+            self._add(_guarded(partial(_stream, name, copier, self.store), "stream", name))
+
+    def _read_events(self) -> None:
+        def read() -> Findings:
+            self.context = replace(self.context, events=eventlog.read(self.directory.events))
+            return Findings()
+
+        self._add(_guarded(read, "agent", "event logs"))
+
+    def _seal(self, outcome: Outcome) -> Recorded:
+        from repro.evidence import seal
+
+        found = self._assemble(outcome)
+        sealed = seal.seal_run(found, self.directory, self.store)
+        shutil.rmtree(self.directory.events, ignore_errors=True)
+        return Recorded(
+            run_id=self.directory.run_id,
+            directory=self.directory,
+            record=found,
+            exit_status=assemble.exit_status(outcome.returncode),
+            new_key=sealed.new_key,
+        )
+
+    def _assemble(self, outcome: Outcome) -> Record:
+        request, context = self.request, self.context
+        identity = assemble.Identity(
+            run_id=self.directory.run_id,
+            replay_of=request.replay_of,
+            argv=request.argv,
+            root=encode_path(context.root),
+            working_directory=encode_path(os.path.relpath(request.working_directory, context.root)),
+            recorder_version=repro.__version__,
+            tolerances=request.tolerances,
+        )
+        ended = assemble.Ended(
+            returncode=outcome.returncode,
+            relayed=outcome.relayed,
+            started_at=outcome.started_at,
+            ended_at=outcome.ended_at,
+            wall_seconds=outcome.wall_seconds,
+            cpu_seconds=outcome.cpu_seconds,
+            peak_memory_bytes=outcome.peak_memory_bytes,
+        )
+        return assemble.assemble(identity, ended, context.events or eventlog.Events(), context.findings)
+
+
+def _look(look: Callable[[Context], Findings], context: Context, name: str, moment: str) -> Findings:
+    return _guarded(partial(look, context), "recorder", f"capture {name}, {moment}")
+
+
+def _guarded(look: Callable[[], Findings], topic: str, subject: str) -> Findings:
+    """Return what a step found; when it fails, that is a gap: the training is worth more than any one fact."""
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001 - said as a gap, and the run is sealed
+        reason = error.message if isinstance(error, ReproError) else f"{type(error).__name__}: {error}"
+        return Findings(gaps=(Gap(topic=topic, subject=subject, reason=storable(f"it failed: {reason}")[:500]),))
+
+
+def _raise_if_asked_to_end(arrived: Signals) -> None:
+    """End before the command has started, if that is what the user wants."""
+    if {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT} & set(arrived.read()):
+        raise KeyboardInterrupt
+
+
+def _import_what_sealing_needs() -> None:
+    """Spend the time while the command runs, not after it. Which modules these are, `repro.evidence.seal` knows."""
+    _guarded(lambda: (__import__("duckdb"), __import__("repro.evidence.seal"), Findings())[2], "recorder", "imports")
+
+
+def _without_agent(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what an outer recording added: the inner one starts afresh."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name not in _AGENT_VARIABLES and not name.startswith("REPRO_PROCESS_")
+    }
+    if "PYTHONPATH" in kept:
+        entries = [entry for entry in kept["PYTHONPATH"].split(os.pathsep) if entry != str(INJECT)]
+        kept["PYTHONPATH"] = os.pathsep.join(entries)
+        if not entries:
+            del kept["PYTHONPATH"]
+    return kept
+
+
+def _with_agent(
+    environment: Mapping[str, str], events: Path, request: Request
+) -> tuple[dict[str, str], tuple[Fact, ...]]:
+    """Return the command's environment, and the facts about the hash seed: the only thing that is chosen for it."""
+    path = [str(INJECT), *([environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else [])]
+    added = {"PYTHONPATH": os.pathsep.join(path), "REPRO_EVENTS": str(events)}
+    if request.entropy is not None:
+        added["REPRO_ENTROPY"] = str(request.entropy)
+    seed, source = environment.get("PYTHONHASHSEED", ""), "set by the user"
+    if seed in ("", "random"):
+        seed, source = str(1 + secrets.randbelow(2**32 - 1)), "chosen by repro"
+    added["PYTHONHASHSEED"] = seed
+    facts = observed("randomness", "hash_seed", storable(seed)), observed("randomness", "hash_seed_source", source)
+    return {**environment, **added}, facts
+
+
+def _stream(name: str, copier: Copier, store: Store) -> Findings:
+    facts = (
+        observed("stream", f"{name}_sha256", digest_kept(copier, store.objects)),
+        observed("stream", f"{name}_size_bytes", copier.size_bytes),
+    )
+    reasons: list[str] = []
+    if copier.keeping_failed:
+        reasons.append(f"only the first {copier.kept_bytes} bytes were kept: {copier.keeping_failed}")
+    elif copier.size_bytes > copier.kept_bytes:
+        reasons.append(f"only the first {KEEP_BYTES} of {copier.size_bytes} bytes were kept")
+    if copier.cut_off:
+        reasons.append("a process held it open after the command had ended: what it wrote later was not seen")
+    return Findings(facts=facts, gaps=tuple(Gap(topic="stream", subject=name, reason=reason) for reason in reasons))
