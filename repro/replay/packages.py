@@ -45,7 +45,9 @@ def lacking(record: Record, locked: Mapping[str, str], imports: frozenset[str]) 
     - One that the tree imports by name, or from whose directory the run read code: impossible.
     - Any other is left out: at risk, since another package may import it.
     """
-    absent = [package for package in record.packages if locked.get(package.name) != package.version]
+    # A name may be installed at several places of the path; the lock holds the one that counts.
+    there = {package.name for package in record.packages if locked.get(package.name) == package.version}
+    absent = [package for package in record.packages if package.name not in there]
     return tuple(_judge(record, package, imports) for package in absent)
 
 
