@@ -127,7 +127,7 @@ def make(
         lacking=packages.lacking(record, locked, imports),
         source_paths=packages.source_paths(record),
         code_files=record.code_files,
-        inputs=(*inspection.inputs, *(_as_found(found) for found in inspection.mismatches if found.found_sha256)),
+        inputs=_inputs(inspection, allow_changed_data),
         mismatches=inspection.mismatches,
         directories=_directories(record, inspection),
         diverted=diverted,
@@ -141,8 +141,15 @@ def make(
     )
 
 
-def _as_found(found: Mismatch) -> Input:
-    return Input(path=found.path, source="place", sha256=found.found_sha256, size_bytes=found.found_size_bytes)
+def _inputs(inspection: Inspection, allow_changed_data: bool) -> tuple[Input, ...]:
+    if not allow_changed_data:
+        return inspection.inputs
+    as_found = (
+        Input(path=found.path, source="place", sha256=found.found_sha256, size_bytes=found.found_size_bytes)
+        for found in inspection.mismatches
+        if found.found_sha256
+    )
+    return (*inspection.inputs, *as_found)
 
 
 def _python(record: Record) -> Python | None:

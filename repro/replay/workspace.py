@@ -91,9 +91,9 @@ def restore(code_files: tuple[CodeFile, ...], objects: Objects, root: Path) -> N
         target = _inside(root, file.path)
         content = objects.get(file.sha256)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             if os.path.realpath(target.parent) != os.fspath(target.parent):
                 raise AlteredError(f"the recorded tree holds {file.path!r}, which lies beneath a symbolic link")
+            target.parent.mkdir(parents=True, exist_ok=True)
             if file.kind == "symlink":
                 target.symlink_to(os.fsdecode(content))
             else:

@@ -39,7 +39,9 @@ def test_machine_facts_that_reach_the_bits_put_them_at_risk(make: Any) -> None:
 
 
 def test_what_is_missing_here_is_called_missing(make: Any) -> None:
-    record = make.record(facts=(make.fact("hardware", "gpu_count", "8"), make.fact("environment", "libc", "glibc-2.36")))
+    record = make.record(
+        facts=(make.fact("hardware", "gpu_count", "8"), make.fact("environment", "libc", "glibc-2.36"))
+    )
     states = {c.name: c.state for c in conditions.of_machine(record, ())}
     assert {"hardware gpu_count": "missing", "environment libc": "missing"} == states
 
