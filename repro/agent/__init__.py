@@ -176,8 +176,12 @@ class Agent:
                 self.emit("generator", moment=moment, generator=name, sha256="sha256:" + sha256(state))
 
 
-def disguise(wrapper: Any, original: Any) -> Any:
-    """Make a wrapper look like the original, as `functools.wraps` does, which would have to be imported."""
+def disguise(wrapper: Any, original: Any, filename: str = "<frozen importlib._bootstrap, repro agent>") -> Any:
+    """Make a wrapper look like the original, as `functools.wraps` does, which would have to be imported.
+
+    The file name makes `warnings` pass over the wrapper when it looks for the caller (it passes over names that contain
+    `importlib` and `_bootstrap`), and `torch.compile` leave it alone.
+    """
     for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
         try:
             setattr(wrapper, name, getattr(original, name))
@@ -185,6 +189,7 @@ def disguise(wrapper: Any, original: Any) -> Any:
             pass
     wrapper.__dict__.update(getattr(original, "__dict__", {}))
     wrapper.__wrapped__ = original
+    wrapper.__code__ = wrapper.__code__.replace(co_filename=filename)
     return wrapper
 
 

@@ -24,6 +24,7 @@ MOST_PATHS = 1_000_000
 """How many paths are remembered, and so told, per process; a gap says when there are more."""
 
 _CODE_ENDINGS = (".py", ".pyc", ".so")
+_COMPILED_FOLDER = "/__pycache__/"
 _PACKAGE_FOLDERS = ("/site-packages/", "/dist-packages/")
 
 
@@ -90,7 +91,7 @@ class Files:
         if (path, write) in self._seen:
             return
         text = os.fsdecode(path)
-        if text.endswith(_CODE_ENDINGS):
+        if text.endswith(_CODE_ENDINGS) or _COMPILED_FOLDER in text:
             found = self._source(text, write)
             if found is None:
                 return
@@ -127,15 +128,15 @@ class Files:
         """
         if path.startswith(self._standard_library) or any(folder in path for folder in _PACKAGE_FOLDERS):
             return None
-        folder, _, name = path.rpartition("/")
-        if name.endswith(".pyc") and folder.endswith("__pycache__"):
-            source = f"{folder[: -len('__pycache__')]}{name.partition('.')[0]}.py"
-            return source if not write and os.path.exists(source) else None
-        return path
+        folder, compiled, name = path.partition(_COMPILED_FOLDER)
+        if not compiled:
+            return path
+        source = f"{folder}/{name.partition('.')[0]}.py"
+        return source if not write and os.path.exists(source) else None
 
     def _on_rename(self, source: Any, target: Any, source_fd: int = -1, target_fd: int = -1) -> None:
         source, target = absolute(os.fsdecode(source), source_fd), absolute(os.fsdecode(target), target_fd)
-        if os.path.lexists(source) and not source.startswith(self._not_watched) and "/__pycache__/" not in source:
+        if os.path.lexists(source) and not source.startswith(self._not_watched) and _COMPILED_FOLDER not in source:
             self._forget(source, target)
             self._agent.emit("rename", source=encode_path(source), target=encode_path(target))
 

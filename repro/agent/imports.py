@@ -11,6 +11,8 @@ import os
 import sys
 from _thread import get_ident
 
+from . import disguise
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +83,7 @@ class Finder:
             self._install(module)
 
         try:
-            loader.exec_module = exec_module
+            loader.exec_module = disguise(exec_module, execute, "<frozen importlib._bootstrap>")
         except (AttributeError, TypeError) as error:
             self._agent.gap("agent", spec.name, f"its loader cannot be followed: {error}")
 
