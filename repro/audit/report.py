@@ -1,7 +1,7 @@
 """The report: plain data that every format renders, the files that it is written to, and the statement that binds them.
 
-`report.json` is the report; every other file is made from it and from nothing else, so that they cannot disagree without
-being found out: `check` renders each anew and compares the bytes. One signed statement, `report.dsse.json`, covers all.
+`report.json` is the report. Every other file is made from it and from nothing else, so they cannot disagree unseen:
+`check` renders each anew and compares the bytes. One signed statement, `report.dsse.json`, covers them all.
 """
 
 from __future__ import annotations
@@ -129,6 +129,8 @@ class Table:
     note: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
+    rows_left_out: int
+    """Rows beyond the table's limit; the manifest has them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

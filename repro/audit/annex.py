@@ -1,0 +1,213 @@
+"""The tables of a report's annex: what was recorded, side by side where there is a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from repro.audit.diff import Diff
+from repro.audit.divergence import MetricComparison
+from repro.audit.report import Check, Column, Kind, Table
+from repro.audit.verdict import Verdict
+from repro.evidence.integrity import Integrity
+from repro.evidence.model import DataFile, Record
+
+_NONE: Final = "—"
+MAX_ROWS: Final = 500
+"""Of one table: a page must open, and the manifest has them all."""
+_MAX_CELL: Final = 300
+
+
+def tables(
+    original: Integrity,
+    replay: Integrity | None,
+    verdict: Verdict | None,
+    compared: Diff | None,
+    checks: Iterable[Check],
+) -> tuple[Table, ...]:
+    """Return every table that has a row, in the order of the report."""
+    records = [
+        examined.record for examined in (original, replay) if examined is not None and examined.record is not None
+    ]
+    found = [
+        _checks(checks),
+        *([_metrics(verdict), _outputs(verdict)] if verdict else ()),
+        *([_differences(compared)] if compared else ()),
+        *(_of_records(records) if records else ()),
+        _digests(original, replay),
+    ]
+    return tuple(table for table in found if table.rows)
+
+
+def _table(title: str, note: str, heads: str, rows: Iterable[tuple[str, ...]]) -> Table:
+    """Make a table; heads are `Name:kind`, separated by commas."""
+    cells = [tuple(map(_clipped, row)) for row in rows]
+    columns = tuple(map(_column, heads.split(",")))
+    left_out = max(0, len(cells) - MAX_ROWS)
+    return Table(title=title, note=note, columns=columns, rows=tuple(cells[:MAX_ROWS]), rows_left_out=left_out)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _MAX_CELL else f"{text[: _MAX_CELL // 2]}… ({len(text):,} characters)"
+
+
+def _column(head: str) -> Column:
+    name, _, kind = head.strip().partition(":")
+    kinds: dict[str, Kind] = {"": "text", "code": "code", "number": "number", "digest": "digest"}
+    return Column(name=name, kind=kinds[kind])
+
+
+def _checks(checks: Iterable[Check]) -> Table:
+    words = {"passed": "passed", "failed": "failed", "undetermined": "could not be determined"}
+    rows = ((check.name, words[check.outcome], check.detail) for check in checks)
+    return _table(
+        "Checks", "Each procedure that was performed, and its factual outcome.", "Check, Outcome, Detail", rows
+    )
+
+
+def _metrics(verdict: Verdict) -> Table:
+    note = (
+        "Bits are hexadecimal, in the type the number had in the run. ulp: units in the last place between the two. "
+        "A learning rate is recorded when it changes."
+    )
+    heads = (
+        "Metric, Process:code, Type, Equal steps:number, First differing step:number, Record:number, Replay:number, "
+        "Bits of the record:code, Bits of the replay:code, ulp:number, Largest difference:number"
+    )
+    return _table("Metrics, bit by bit", note, heads, map(_metric_row, verdict.metrics))
+
+
+def _metric_row(metric: MetricComparison) -> tuple[str, ...]:
+    first = metric.first
+    steps = f"{metric.equal_steps:,} of {metric.compared_steps + metric.missing_steps:,}"
+    head = (metric.name, metric.process_key, ", ".join(metric.dtypes), steps)
+    if first is None:
+        return (*head, "none", _NONE, _NONE, _NONE, _NONE, _NONE, "0" if metric.compared_steps else _NONE)
+    ulps = _NONE if first.ulps is None else f"{first.ulps:,}"
+    largest = "not finite" if metric.largest_difference is None else f"{metric.largest_difference!r}"
+    values = (f"{first.left!r}", f"{first.right!r}", first.left_bits, first.right_bits)
+    return (*head, f"{first.step:,}", *values, ulps, largest)
+
+
+def _outputs(verdict: Verdict) -> Table:
+    rows = ((o.path, o.library, o.state, o.left_sha256 or _NONE, o.right_sha256 or _NONE) for o in verdict.outputs)
+    note = "Files that the run left behind. Those written by torch are checkpoints."
+    return _table("Outputs", note, "Path:code, Written by, Comparison, Record:digest, Replay:digest", rows)
+
+
+def _differences(compared: Diff) -> Table:
+    rows = ((d.section, d.name, d.left or _NONE, d.right or _NONE, d.note) for d in compared.differences)
+    note = " ".join(
+        ("Scratch paths, times and run ids differ by construction and are left out.", *compared.not_compared)
+    )
+    return _table(
+        "Differences between record and replay", note, "Section, Name:code, Record:code, Replay:code, Note", rows
+    )
+
+
+def _of_records(records: list[Record]) -> Iterator[Table]:
+    record = records[0]
+    yield _table(
+        "Data that were read",
+        "SHA-256 of the whole content.",
+        "Path:code, Bytes:number, Changed at, SHA-256:digest",
+        (_data_row(row) for row in record.data_files if row.role == "input" and row.category == "data"),
+    )
+    if len(records) == 1:
+        yield _table(
+            "Outputs",
+            "Files that the run left behind.",
+            "Path:code, Bytes:number, Changed at, SHA-256:digest",
+            (_data_row(row) for row in record.data_files if row.role == "output" and row.category in ("data", "code")),
+        )
+    yield _side_by_side("Environment", "", records, {"environment", "randomness"})
+    yield _side_by_side("Hardware", "", records, {"hardware"})
+    yield _side_by_side(
+        "Variables", "Environment variables on the allow-list; others are never kept.", records, {"variable"}
+    )
+    yield _table(
+        "Distributions",
+        "Installed for the recorded interpreter.",
+        "Name:code, Version:code, Origin",
+        ((row.name, row.version, row.origin) for row in record.packages),
+    )
+    yield from _of_record(record)
+    yield _gaps(records)
+
+
+def _data_row(row: DataFile) -> tuple[str, ...]:
+    size = _NONE if row.size_bytes is None else f"{row.size_bytes:,}"
+    return (row.path, size, row.modified_at or _NONE, row.sha256 or "not hashed")
+
+
+def _side_by_side(title: str, note: str, records: list[Record], topics: set[str]) -> Table:
+    columns = [{f.name: f.value for f in record.facts if f.topic in topics} for record in records]
+    names = sorted({name for column in columns for name in column})
+    rows = ((name, *(column.get(name, _NONE) for column in columns)) for name in names)
+    heads = "Name, Record:code, Replay:code" if len(records) > 1 else "Name, Record:code"
+    return _table(title, note, heads, rows)
+
+
+def _of_record(record: Record) -> Iterator[Table]:
+    yield _table(
+        "Processes",
+        "Python processes in which the agent woke up.",
+        "Process:code, Rank:number, Command:code, Ended at",
+        (
+            (
+                row.process_key,
+                _NONE if row.rank is None else f"{row.rank} of {row.world_size}",
+                " ".join(row.argv),
+                row.ended_at or "did not say goodbye",
+            )
+            for row in record.processes
+        ),
+    )
+    yield _table(
+        "Seeds",
+        "Calls that seeded a generator.",
+        "Function:code, Argument:code, Called from:code, Process:code",
+        ((row.function, row.argument, row.site, row.process_key) for row in record.seeds),
+    )
+    yield _table(
+        "Entropy",
+        "What unseeded generators started from; a replay puts it back.",
+        "Stream:code, Draw:number, Called from:code, Process:code",
+        ((row.stream, str(row.ordinal), row.site, row.process_key) for row in record.entropy),
+    )
+    yield _table(
+        "Settings that bear on the bits",
+        "As they stood at the first step.",
+        "Setting:code, Value:code, Process:code",
+        ((row.name, row.value, row.process_key) for row in record.settings if row.moment == "first-step"),
+    )
+    yield _table(
+        "Code",
+        "The code tree before the command started.",
+        "Path:code, State, Bytes:number, SHA-256:digest",
+        ((row.path, row.state, f"{row.size_bytes:,}", row.sha256) for row in record.code_files),
+    )
+
+
+def _gaps(records: list[Record]) -> Table:
+    names = ("record", "replay")
+    rows = ((names[i], g.topic, g.subject, g.reason) for i, record in enumerate(records) for g in record.gaps)
+    return _table("Gaps", "What should have been seen and was not.", "Run, Topic, Subject:code, Reason", rows)
+
+
+def _digests(original: Integrity, replay: Integrity | None) -> Table:
+    rows = [row for examined in (original, replay) if examined for row in _signed(examined)]
+    note = "What each signed statement lists: compare them with the files themselves."
+    return _table("Verification: all signed digests", note, "Run:code, What:code, SHA-256:digest", rows)
+
+
+def _signed(examined: Integrity) -> Iterator[tuple[str, str, str]]:
+    statement = examined.statement or {}
+    for subject in statement.get("subject", ()):
+        yield examined.run_id, subject["name"], f"sha256:{subject['digest']['sha256']}"
+    predicate = statement.get("predicate", {})
+    for name, table in predicate.get("tables", {}).items():
+        yield examined.run_id, f"table {name}, {table['rows']} rows", table["sha256"]
+    for digest in predicate.get("objects", ()):
+        name = digest.removeprefix("sha256:")
+        yield examined.run_id, f"objects/{name[:2]}/{name[2:]}", digest

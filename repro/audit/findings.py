@@ -1,0 +1,172 @@
+"""What was checked, how each check came out, and what needs a person, worst first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from repro.audit.diff import Diff
+from repro.audit.divergence import MetricComparison
+from repro.audit.lights import signed_items
+from repro.audit.report import Check, Counts, Finding, Outcome
+from repro.audit.verdict import Verdict, Word
+from repro.audit.wording import counted, metric_phrase, outcome
+from repro.evidence.integrity import Integrity, RecordLight
+from repro.evidence.model import Record
+
+_CONDITIONS = ("code", "arguments", "data", "environment", "variables", "settings", "randomness", "processes")
+"""Sections of a diff in which record and replay should be the same. Hardware may differ, and is reported apart."""
+
+
+def checks(
+    original: Integrity, replay: Integrity | None, verdict: Verdict | None, compared: Diff | None
+) -> tuple[Check, ...]:
+    """Return every check that was performed, in the order of the report."""
+    found = [*_of_record("record", original)]
+    if replay is not None:
+        found += _of_record("replay", replay)
+    if verdict is not None and original.record and replay and replay.record:
+        found += _of_verdict(verdict, original.record, replay.record)
+    if compared is not None and replay is not None:
+        found += [_same(section, compared) for section in _CONDITIONS]
+    return tuple(found)
+
+
+def count(performed: Sequence[Check]) -> Counts:
+    """Count checks by outcome."""
+    totals = Counter(check.outcome for check in performed)
+    return Counts(passed=totals["passed"], failed=totals["failed"], undetermined=totals["undetermined"])
+
+
+def _of_record(which: str, examined: Integrity) -> Iterator[Check]:
+    intact = not examined.problems and examined.record is not None
+    sentence = f"{signed_items(examined):,} items agree with the signed statement" if intact else "see the findings"
+    yield Check(name=f"Seal of the {which}", outcome="passed" if intact else "failed", detail=sentence)
+    unsigned = examined.light is RecordLight.UNSIGNED
+    signer: Outcome = "passed" if examined.signers else "failed" if unsigned else "undetermined"
+    detail = {
+        "passed": "a trusted key",
+        "failed": "no signature",
+        "undetermined": "a key that this machine does not know",
+    }
+    yield Check(name=f"Signer of the {which}", outcome=signer, detail=detail[signer])
+    if examined.record is not None:
+        gaps = len(examined.record.gaps)
+        complete: Outcome = "undetermined" if gaps else "passed"
+        detail_gaps = f"{counted(gaps, 'gap')}: something was not seen" if gaps else "no gaps"
+        yield Check(name=f"Completeness of the {which}", outcome=complete, detail=detail_gaps)
+
+
+def _of_verdict(verdict: Verdict, original: Record, replay: Record) -> Iterator[Check]:
+    ends = outcome(original), outcome(replay)
+    changed = f"{counted(len(verdict.changed_data), 'file')} changed" if verdict.changed_data else "as recorded"
+    yield Check(name="Data before the replay", outcome="failed" if verdict.changed_data else "passed", detail=changed)
+    yield Check(
+        name="End of the command", outcome="passed" if ends[0] == ends[1] else "failed", detail=" and ".join(ends)
+    )
+    limits = dict(verdict.tolerances)
+    for metric in verdict.metrics:
+        passed = metric.equal or _within(metric, limits.get(metric.name))
+        name = f"Metric {metric.name} of {metric.process_key}"
+        yield Check(name=name, outcome="passed" if passed else "failed", detail=_metric_detail(metric, limits))
+    for output in verdict.outputs:
+        if output.checkpoint or not verdict.metrics:
+            states: dict[str, Outcome] = {"identical": "passed", "not-hashed": "undetermined"}
+            relaxed = verdict.word is Word.MATCHED_WITHIN_TOLERANCE and output.state != "identical"
+            came_out = "undetermined" if relaxed else states.get(output.state, "failed")
+            yield Check(name=f"Output {output.path}", outcome=came_out, detail=output.state)
+
+
+def _within(metric: MetricComparison, limit: float | None) -> bool:
+    if limit is None or metric.missing_steps or metric.largest_difference is None:
+        return False
+    return metric.largest_difference <= limit
+
+
+def _metric_detail(metric: MetricComparison, limits: dict[str, float]) -> str:
+    limit = f"; limit {limits[metric.name]!r}" if metric.name in limits else ""
+    return metric_phrase(metric).removeprefix(f"{metric.name} of {metric.process_key} ") + limit
+
+
+def _same(section: str, compared: Diff) -> Check:
+    number = len(compared.section(section))
+    detail = counted(number, "difference") if number else "no difference"
+    return Check(name=f"Same {section}", outcome="failed" if number else "passed", detail=detail)
+
+
+def findings(
+    original: Integrity,
+    replay: Integrity | None,
+    verdict: Verdict | None,
+    compared: Diff | None,
+    attested: Sequence[str],
+) -> tuple[Finding, ...]:
+    """Return what needs a person, worst first.
+
+    Args:
+        original: The examined original.
+        replay: The examined replay, if there is one.
+        verdict: What `judge` found.
+        compared: What `diff` found.
+        attested: What is wrong with the signed verdict, one sentence each.
+    """
+    found = [*_about_seal("record", original), *(_about_seal("replay", replay) if replay else ())]
+    if attested:
+        found.append(Finding(level="act", title="The signed verdict cannot be relied on", details=tuple(attested)))
+    found += _about_verdict(verdict) if verdict else [_nobody()]
+    found += _about_conditions(compared) if compared and replay else ()
+    for which, examined in (("record", original), ("replay", replay)):
+        if examined is not None and examined.record is not None:
+            found += _about_record(which, examined.record)
+    return tuple(sorted(found, key=lambda finding: finding.level != "act"))
+
+
+def _nobody() -> Finding:
+    return Finding(level="look", title="Nobody has run this training again", details=("To do so: repro replay RUN.",))
+
+
+def _about_seal(which: str, examined: Integrity) -> Iterator[Finding]:
+    if examined.problems:
+        sentences = tuple(problem.sentence for problem in examined.problems)
+        number = counted(len(sentences), "item")
+        yield Finding(level="act", title=f"{number} of the {which} not as signed", details=sentences)
+    elif examined.light is RecordLight.UNSIGNED:
+        yield Finding(level="act", title=f"The {which} is not signed", details=())
+    elif examined.light is RecordLight.UNKNOWN_SIGNER:
+        details = tuple(f"Ask who holds {keyid}." for keyid in examined.strangers)
+        yield Finding(
+            level="act", title=f"The {which} is signed by a key that this machine does not know", details=details
+        )
+
+
+def _about_verdict(verdict: Verdict) -> Iterator[Finding]:
+    if verdict.word is Word.DID_NOT_MATCH:
+        yield Finding(level="act", title="The replay did not match", details=(verdict.sentence,))
+    elif verdict.word is Word.INDETERMINATE:
+        yield Finding(level="act", title="The replay says nothing certain", details=(verdict.sentence,))
+    elif verdict.differences:
+        yield Finding(level="look", title="Differences that did not decide", details=verdict.differences)
+
+
+def _about_conditions(compared: Diff) -> Iterator[Finding]:
+    for section in (*_CONDITIONS, "hardware"):
+        differences = compared.section(section)
+        if differences:
+            title = f"The replay ran with {counted(len(differences), 'difference')} in {section}"
+            yield Finding(level="look", title=title, details=tuple(d.name for d in differences))
+
+
+def _about_record(which: str, record: Record) -> Iterator[Finding]:
+    if record.gaps:
+        by_topic = Counter(gap.topic for gap in record.gaps)
+        details = tuple(f"{counted(number, 'gap')} in {topic}" for topic, number in sorted(by_topic.items()))
+        yield Finding(level="look", title=f"Not everything was seen in the {which}", details=details)
+    unstable = tuple(row.path for row in record.data_files if row.changed_during_run and row.category == "data")
+    if unstable:
+        yield Finding(level="look", title=f"Files changed while the {which} ran", details=unstable)
+    modified = tuple(row.path for row in record.code_files if row.state in ("modified", "untracked"))
+    if modified and record.run.replay_of is None:
+        title = f"{counted(len(modified), 'code file')} of the {which} not as committed (kept in the record)"
+        yield Finding(level="look", title=title, details=modified)
+    if record.run.status != "completed":
+        yield Finding(level="look", title=f"The {which} did not end well", details=(outcome(record),))

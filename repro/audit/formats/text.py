@@ -1,0 +1,88 @@
+"""The report as plain text: page one and the tables that decide, for a terminal, a mail or a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import Final
+
+from repro.audit.report import Light, Report, Subject, Table
+from repro.audit.visible import visible
+
+SUFFIX = ".txt"
+
+_WIDTH: Final = 100
+_TABLES: Final = frozenset({"Checks", "Metrics, bit by bit", "Outputs", "Differences between record and replay"})
+"""The others are in the other formats."""
+
+
+def render(report: Report) -> bytes:
+    """Return the report as UTF-8 text, at most 100 characters wide where words allow."""
+    return ("\n".join(_lines(report)) + "\n").encode("utf-8")
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"Audit report {visible(report.report_id)}, {visible(report.reported_at)} (UTC), repro {report.tool_version}"
+    yield from _subject("Record", report.subject)
+    if report.replay is not None:
+        yield from _subject("Replay", report.replay)
+    for light in report.lights:
+        yield from _light(light)
+    yield from _heading("Findings that need a person")
+    for finding in report.findings:
+        yield from _item(f"{finding.title}.", "! " if finding.level == "act" else "- ")
+        for detail in finding.details:
+            yield from _item(detail, "    ")
+    if not report.findings:
+        yield "none"
+    counts = report.counts
+    yield ""
+    yield f"Checks: {counts.passed} passed, {counts.failed} failed, {counts.undetermined} could not be determined"
+    yield from _heading("What this report does not say")
+    for sentence in (*report.not_said, *report.gaps):
+        yield from _item(sentence, "- ")
+    yield from _heading("How to check it yourself")
+    for number, step in enumerate(report.steps, start=1):
+        yield from _item(f"{step.title}. {step.text}", f"{number}. ")
+        yield from (f"      {visible(command)}" for command in step.commands)
+    for table in report.tables:
+        if table.title in _TABLES:
+            yield from _table(table)
+
+
+def _heading(text: str) -> Iterator[str]:
+    yield ""
+    yield text
+    yield "-" * len(text)
+
+
+def _item(text: str, mark: str) -> Iterator[str]:
+    lines = wrap(visible(text), _WIDTH - len(mark), break_on_hyphens=False) or [""]
+    yield mark + lines[0]
+    yield from (" " * len(mark) + line for line in lines[1:])
+
+
+def _subject(which: str, subject: Subject) -> Iterator[str]:
+    yield ""
+    yield from _item(" ".join(subject.command), f"{which} {subject.run_id}: ")
+    yield f"  started {visible(subject.started_at)}, ran {subject.wall_seconds} s, {visible(subject.outcome)}"
+    yield f"  manifest {subject.manifest_sha256}"
+    for keyid in (*subject.signed_by, *subject.signed_by_unknown):
+        yield f"  signed by {visible(keyid)}"
+
+
+def _light(light: Light) -> Iterator[str]:
+    yield ""
+    yield from _item(light.sentence, f"{light.name}: {light.word}. ")
+    for why in light.why:
+        yield from _item(why, "  ")
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield from _heading(table.title)
+    rows = [tuple(column.name for column in table.columns), *(tuple(map(visible, row)) for row in table.rows)]
+    widths = [min(40, max(len(row[i]) for row in rows)) for i in range(len(table.columns))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    if table.rows_left_out:
+        yield f"and {table.rows_left_out:,} more rows"
