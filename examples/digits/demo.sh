@@ -34,10 +34,9 @@ shown python prepare.py
 verdicts=()
 for script in train.py train_unseeded.py; do
     shown repro record -- python "$script"
-    run=$(last_run)
-    shown repro replay "$run" | tee "$build/verdict.txt"
+    shown repro replay "$(last_run)" | tee "$build/verdict.txt"
     grep -q MATCHED-EXACTLY "$build/verdict.txt"
-    shown repro report "$run" | tee "$build/report.txt"
+    shown repro report "$(last_run)" | tee "$build/report.txt"
     page=$(grep -o '/[^ ]*report\.html' "$build/report.txt" | head -n 1)
     test -s "$page"
     verdicts+=("$(printf '%-18s MATCHED-EXACTLY   %s' "$script" "$page")")
