@@ -39,11 +39,15 @@ class Objects:
         return self.root / name[:2] / name[2:]
 
     def put(self, data: bytes) -> str:
-        """Store bytes and return their digest."""
+        """Store bytes and return their digest.
+
+        Raises:
+            ExecutionError: The store cannot be written to, or the disk is full.
+        """
         digest = canonical.digest(data)
         if not self._holds(digest, len(data)):
             with self._incoming() as incoming:
-                incoming.file.write(data)
+                incoming.write(data)
                 self._publish(incoming, digest)
         return digest
 
@@ -53,10 +57,11 @@ class Objects:
         Raises:
             InconclusiveError: The file changed while it was being read.
             OSError: The file cannot be read.
+            ExecutionError: The store cannot be written to, or the disk is full.
         """
         with path.open("rb") as source, self._incoming() as incoming:
             before = _state(source)
-            digest, size_bytes = _copy(source, incoming.file)
+            digest, size_bytes = _copy(source, incoming)
             if _state(source) != before:
                 raise InconclusiveError(f"{path} changed while it was read", hint="try again when nothing writes to it")
             if not self._holds(digest, size_bytes):
@@ -131,43 +136,56 @@ class Objects:
         """Say whether the object is there in full size; one cut short by a power failure is written anew."""
         try:
             return self.path(digest).lstat().st_size == size_bytes
-        except FileNotFoundError:
+        except OSError:
             return False
 
     @contextmanager
     def _incoming(self) -> Iterator[_Incoming]:
         """Open a temporary file, removed on the way out unless `_publish` gave it its name."""
-        try:
+        with _writing():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(prefix=".incoming-", dir=self.root)
-        except OSError as error:
-            raise ExecutionError(f"cannot write to the object store {self.root}: {error.strerror}") from error
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield _Incoming(file=file, path=Path(name))
+            yield _Incoming(descriptor=descriptor, path=Path(name))
         finally:
+            os.close(descriptor)
             Path(name).unlink(missing_ok=True)
 
     def _publish(self, incoming: _Incoming, digest: str) -> None:
-        incoming.file.flush()
-        os.fchmod(incoming.file.fileno(), 0o444)
         target = self.path(digest)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        incoming.path.replace(target)
+        with _writing():
+            os.fchmod(incoming.descriptor, 0o444)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            incoming.path.replace(target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Incoming:
-    file: BinaryIO
+    descriptor: int
     path: Path
 
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        with _writing():
+            while rest:
+                rest = rest[os.write(self.descriptor, rest) :]
 
-def _copy(source: BinaryIO, target: BinaryIO) -> tuple[str, int]:
-    hasher = hashlib.sha256()
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExecutionError(f"cannot write to the object store: {error}") from error
+
+
+def _copy(source: BinaryIO, target: _Incoming) -> tuple[str, int]:
+    hasher, size_bytes = hashlib.sha256(), 0
     while chunk := source.read(_CHUNK_BYTES):
         hasher.update(chunk)
         target.write(chunk)
-    return f"sha256:{hasher.hexdigest()}", target.tell()
+        size_bytes += len(chunk)
+    return f"sha256:{hasher.hexdigest()}", size_bytes
 
 
 def _state(file: BinaryIO) -> tuple[int, int, int]:

@@ -1,0 +1,147 @@
+"""Make a golden run: a sealed run with something in every table, to be verified by every later version.
+
+    PYTHONPATH=. python tests/golden/make.py tests/golden/1
+
+The private key is thrown away. A directory that was released is never made again: a later format gets its own.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import tempfile
+from pathlib import Path
+
+from repro.evidence import seal
+from repro.evidence.model import (
+    CodeFile,
+    DataFile,
+    Entropy,
+    Fact,
+    Gap,
+    GeneratorState,
+    Metric,
+    Package,
+    Process,
+    Record,
+    Run,
+    Seed,
+    Setting,
+    Tolerance,
+)
+from repro.evidence.objects import Objects
+from repro.evidence.store import Store
+
+DIGEST = "sha256:" + "5f" * 32
+NAN = struct.unpack(">d", bytes.fromhex("7ff8000000000123"))[0]
+VALUES = (2.302585, -0.0, float("inf"), NAN, 5e-324, 1 / 3)
+
+
+def sample(run_id: str, objects: Objects) -> Record:
+    """Return a record with rows in every table, in the order of their keys, and put the objects that it refers to."""
+    source = objects.put(b"print('hello')\n")
+    return Record(
+        run=Run(
+            run_id=run_id,
+            replay_of=None,
+            argv=("python", "train.py", "--name", "naïve ✓", "--token", "<redacted>"),
+            root="/home/ann/project",
+            working_directory=".",
+            started_at="2026-03-01T09:00:00.000001Z",
+            ended_at="2026-03-01T09:00:12.500000Z",
+            wall_seconds=12.499999,
+            cpu_seconds=20.25,
+            peak_memory_bytes=512 * 1024**2,
+            status="completed",
+            exit_code=0,
+            signal=None,
+            recorder_version="0.1.0",
+        ),
+        processes=(process("main", None, 100), process("main/fork.1", "main", 101)),
+        facts=(
+            Fact(topic="code", name="commit", value="0" * 40, source="observed"),
+            Fact(topic="code", name="diff", value=objects.put(b"--- a\n+++ b\n"), source="observed"),
+            Fact(topic="code", name="dirty", value="true", source="observed"),
+            Fact(topic="environment", name="lock", value=objects.put(b"torch==2.13.0\n"), source="observed"),
+            Fact(topic="environment", name="python_version", value="3.11.7", source="observed"),
+            Fact(topic="hardware", name="cpu_model", value="An honest processor", source="observed"),
+            Fact(topic="randomness", name="hash_seed", value="1234567890", source="observed"),
+            Fact(topic="stream", name="stdout_sha256", value=objects.put(b"hello\n"), source="observed"),
+        ),
+        gaps=(Gap(topic="lock", subject="sample", reason="it is installed in editable mode"),),
+        code_files=(
+            CodeFile(path="data\\xff", kind="symlink", mode=0o777, size_bytes=15, sha256=source, state="untracked"),
+            CodeFile(path="train.py", kind="file", mode=0o644, size_bytes=15, sha256=source, state="modified"),
+        ),
+        packages=(
+            Package(
+                name="torch",
+                version="2.13.0+cpu",
+                location="/usr/lib/python3",
+                origin="index",
+                direct_url=None,
+                record_sha256=DIGEST,
+            ),
+        ),
+        data_files=(
+            data_file("/etc/gone", "input", "system", None),
+            data_file("best.pt", "output", "data", DIGEST),
+            data_file("data/train.npz", "input", "data", DIGEST),
+            data_file("lib/model.py", "input", "code", source),
+        ),
+        seeds=(
+            Seed(process_key="main", ordinal=0, function="torch.manual_seed", argument=str(2**64 - 1), site="t.py:3"),
+        ),
+        entropy=(Entropy(process_key="main", stream="numpy.randbits", ordinal=0, value=str(2**127), site="t.py:9"),),
+        generator_states=(GeneratorState(process_key="main", moment="end", generator="torch.cpu", sha256=DIGEST),),
+        settings=(Setting(process_key="main", moment="import", name="torch.num_threads", value="2"),),
+        metrics=tuple(
+            Metric(process_key="main", name="loss", step=i, value=value, dtype="float32", at_seconds=i / 8)
+            for i, value in enumerate(VALUES)
+        ),
+        tolerances=(Tolerance(metric="loss", absolute=1e-6),),
+    )
+
+
+def process(key: str, parent: str | None, pid: int) -> Process:
+    return Process(
+        process_key=key,
+        parent_key=parent,
+        pid=pid,
+        argv=("python", "train.py"),
+        executable="/usr/bin/python3",
+        python_version="3.11.7",
+        rank=None if parent is None else 0,
+        world_size=None,
+        started_at="2026-03-01T09:00:00.100000Z",
+        ended_at=None if parent else "2026-03-01T09:00:12.000000Z",
+    )
+
+
+def data_file(path: str, role: str, category: str, sha256: str | None) -> DataFile:
+    return DataFile(
+        path=path,
+        role=role,  # type: ignore[arg-type]
+        category=category,  # type: ignore[arg-type]
+        size_bytes=None if sha256 is None else 15,
+        sha256=sha256,
+        modified_at=None if sha256 is None else "2026-02-01T00:00:00.000000Z",
+        process_key="main",
+        library="python",
+        changed_during_run=sha256 is None,
+    )
+
+
+def main(target: Path) -> None:
+    os.umask(0o022)
+    with tempfile.TemporaryDirectory() as keys:
+        store = Store(target)
+        store.keys = Path(keys) / "keys"
+        directory = store.create_run()
+        seal.seal_run(sample(directory.run_id, store.objects), directory, store)
+        (target / "signing.pub").write_bytes((store.keys / "signing.pub").read_bytes())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from repro.evidence import manifest, model, schema, tables
+from repro.evidence.model import Record
+
+
+def test_keys_are_those_of_the_ddl() -> None:
+    with duckdb.connect() as connection:
+        connection.execute(schema.ddl(model.SCHEMA_VERSION))
+        rows = connection.execute(
+            "SELECT table_name, constraint_column_names FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
+        ).fetchall()
+    assert {name: list(key) for name, key in tables.KEYS.items()} | {"manifest": ["schema_version"]} == dict(rows)
+
+
+def test_tables_are_those_of_the_model() -> None:
+    assert list(model.TABLES) == [table.name for table in tables.tables()]
+    assert list(model.columns(Record)) == [table.field for table in tables.tables()]
+    run = tables.tables()[0]
+    assert ("VARCHAR", True) == (run.columns[1].sql_type, run.columns[1].nullable)
+    assert ("VARCHAR[]", False) == (run.columns[2].sql_type, run.columns[2].nullable)
+
+
+def test_a_digest_does_not_depend_on_the_order_of_rows(record: Record) -> None:
+    turned = dataclasses.replace(record, metrics=record.metrics[::-1], facts=record.facts[::-1])
+    assert tables.digests(record) == tables.digests(turned)
+
+
+@pytest.mark.parametrize("table", tables.tables()[1:], ids=lambda table: table.name)
+def test_a_digest_depends_on_every_cell(record: Record, table: tables.Table) -> None:
+    rows = tables.rows_of(record, table)
+    seen = {tables.digest(table, rows), tables.digest(table, rows[1:])}
+    changed: dict[str, Callable[[object], object]] = {
+        "VARCHAR": lambda cell: f"{cell}+",
+        "VARCHAR[]": lambda cell: (*cell, ""),  # type: ignore[misc]
+        "BIGINT": lambda cell: (cell or 0) + 1,  # type: ignore[operator]
+        "DOUBLE": lambda cell: -cell,  # type: ignore[operator]
+        "BOOLEAN": lambda cell: not cell,
+    }
+    for column in table.columns:
+        cell = changed[column.sql_type](getattr(rows[0], column.name))
+        seen.add(tables.digest(table, (dataclasses.replace(rows[0], **{column.name: cell}), *rows[1:])))
+    assert 2 + len(table.columns) == len(seen)
+
+
+def test_a_third_party_recomputes_every_digest_from_sql(record: Record, tmp_path: Path) -> None:
+    """What the docstring says, done by somebody who has the file, a SQL client and no code of ours."""
+    path = tmp_path / "m.duckdb"
+    manifest.write(record, path)
+    cell: dict[str, Callable[[object], object]] = {
+        "BIGINT": str,
+        "DOUBLE": lambda value: struct.pack(">d", value).hex(),
+    }
+    found = {}
+    with duckdb.connect(str(path), read_only=True) as connection:
+        for name, key in tables.KEYS.items():
+            lines = ""
+            columns = connection.execute(f"SELECT column_name, column_type FROM (DESCRIBE {name})").fetchall()
+            for column, sql_type in columns:
+                cells = connection.execute(f"SELECT {column} FROM {name} ORDER BY {', '.join(key)}").fetchall()
+                encode = cell.get(sql_type, lambda value: value)
+                array = [None if value is None else encode(value) for (value,) in cells]
+                lines += f"{column}\n{sql_type}\n{json.dumps(array, ensure_ascii=False, separators=(',', ':'))}\n"
+            found[name] = f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+    assert tables.digests(record) == found
+
+
+def test_bits() -> None:
+    assert ["8000000000000000", "3ff0000000000000"] == [tables.float_bits(value) for value in (-0.0, 1.0)]
