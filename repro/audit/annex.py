@@ -85,7 +85,7 @@ def _metric_row(metric: MetricComparison) -> tuple[str, ...]:
         return (*head, "none", _NONE, _NONE, _NONE, _NONE, _NONE, "0" if metric.compared_steps else _NONE)
     ulps = _NONE if first.ulps is None else f"{first.ulps:,}"
     largest = "not finite" if metric.largest_difference is None else f"{metric.largest_difference!r}"
-    values = (f"{first.left!r}", f"{first.right!r}", first.left_bits, first.right_bits)
+    values = (first.left_decimal, first.right_decimal, first.left_bits, first.right_bits)
     return (*head, f"{first.step:,}", *values, ulps, largest)
 
 

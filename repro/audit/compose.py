@@ -14,11 +14,11 @@ from repro.audit.diff import Diff, diff
 from repro.audit.divergence import MetricComparison
 from repro.audit.report import SCHEMA_VERSION, Curve, Report, Step, Subject, identified
 from repro.audit.verdict import Verdict, judge
-from repro.audit.wording import outcome
+from repro.audit.wording import capital, outcome
 from repro.errors import AlteredError, InconclusiveError
 from repro.evidence import canonical, integrity
 from repro.evidence.integrity import Integrity
-from repro.evidence.model import Metric, Record
+from repro.evidence.model import Gap, Metric, Record
 from repro.evidence.store import RunDirectory, Store
 
 MAX_CURVES: Final = 12
@@ -149,11 +149,13 @@ def _subject(examined: Integrity) -> Subject:
 
 
 def _gaps(original: Integrity, replay: Integrity | None) -> tuple[str, ...]:
+    """Return each gap once, with the runs that have it."""
+    found: dict[Gap, list[str]] = {}
+    for which, examined in (("record", original), ("replay", replay)):
+        for gap in examined.record.gaps if examined is not None and examined.record is not None else ():
+            found.setdefault(gap, []).append(which)
     return tuple(
-        f"{which}: {gap.topic}, {gap.subject}: {gap.reason}"
-        for which, examined in (("Record", original), ("Replay", replay))
-        if examined is not None and examined.record is not None
-        for gap in examined.record.gaps
+        f"{capital(' and '.join(which))}: {gap.topic}, {gap.subject}: {gap.reason}" for gap, which in found.items()
     )
 
 
@@ -189,8 +191,11 @@ def _curves(original: Record | None, replay: Record | None, verdict: Verdict | N
         return ()
     ours, theirs = _by_metric(original.metrics), _by_metric(replay.metrics if replay else ())
     compared = {(m.process_key, m.name): m for m in verdict.metrics} if verdict else {}
+    ends: dict[str, int] = {}
+    for (process_key, _), points in (*ours.items(), *theirs.items()):
+        ends[process_key] = max(ends.get(process_key, 0), *(point.step for point in points))
     keys = sorted({*ours, *theirs}, key=lambda key: (key[1] != "loss", key))
-    return tuple(_curve(key, ours.get(key, []), theirs.get(key, []), compared.get(key)) for key in keys)
+    return tuple(_curve(k, ours.get(k, []), theirs.get(k, []), compared.get(k), ends[k[0]]) for k in keys)
 
 
 def _by_metric(metrics: tuple[Metric, ...]) -> dict[tuple[str, str], list[Metric]]:
@@ -200,7 +205,9 @@ def _by_metric(metrics: tuple[Metric, ...]) -> dict[tuple[str, str], list[Metric
     return found
 
 
-def _curve(key: tuple[str, str], ours: list[Metric], theirs: list[Metric], compared: MetricComparison | None) -> Curve:
+def _curve(
+    key: tuple[str, str], ours: list[Metric], theirs: list[Metric], compared: MetricComparison | None, last_step: int
+) -> Curve:
     first = compared.first if compared else None
     return Curve(
         process_key=key[0],
@@ -212,6 +219,7 @@ def _curve(key: tuple[str, str], ours: list[Metric], theirs: list[Metric], compa
         replay_steps=len(theirs),
         first_difference=first.step if first else None,
         step_function="learning_rate" in key[1],
+        last_step=last_step,
     )
 
 

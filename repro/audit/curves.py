@@ -70,7 +70,9 @@ def _high(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def plot(original: Sequence[Point], replay: Sequence[Point], *, marker: int | None, steps: bool) -> Plot:
+def plot(
+    original: Sequence[Point], replay: Sequence[Point], *, marker: int | None, steps: bool, last_step: int
+) -> Plot:
     """Lay out a drawing of one metric.
 
     Args:
@@ -78,7 +80,10 @@ def plot(original: Sequence[Point], replay: Sequence[Point], *, marker: int | No
         replay: Likewise of the replay; empty where there is none.
         marker: The first differing step.
         steps: Draw a value as lasting until the next one, as for a learning rate.
+        last_step: Where such a drawing ends.
     """
+    if steps:
+        original, replay = _prolonged(original, last_step), _prolonged(replay, last_step)
     both = (*original, *replay)
     horizontal = _Axis.over([float(step) for step, _ in both], _LEFT, WIDTH - _RIGHT, tight=True)
     vertical = _Axis.over([value for _, value in both if math.isfinite(value)], HEIGHT - _BOTTOM, _TOP, tight=False)
@@ -90,6 +95,10 @@ def plot(original: Sequence[Point], replay: Sequence[Point], *, marker: int | No
         marker=None if marker is None else _pixels(horizontal.at(marker)),
         unfinite=tuple(_pixels(horizontal.at(step)) for step, value in both if not math.isfinite(value))[:LIMIT],
     )
+
+
+def _prolonged(points: Sequence[Point], last_step: int) -> Sequence[Point]:
+    return (*points, (last_step, points[-1][1])) if points and points[-1][0] < last_step else points
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,7 @@ class _Axis:
 
     def ticks(self, *, whole: bool) -> Iterator[Tick]:
         """Yield four to eight round marks."""
-        step = _round_step((self.high / 2 - self.low / 2) / 2.5)
+        step = _round_step((self.high / 2 - self.low / 2) / 2)
         if whole:
             step = max(1.0, step)
         first = math.ceil(self.low / step)

@@ -34,6 +34,9 @@ class Divergence:
     step: int
     left: float
     right: float
+    left_decimal: str
+    """The shortest decimal that means the value in the metric's own type."""
+    right_decimal: str
     left_bits: str
     """Hexadecimal digits in the metric's own type."""
     right_bits: str
@@ -114,6 +117,27 @@ def bits(value: float, dtype: str) -> str:
     if held != value and not isnan(value):
         return struct.pack(">d", value).hex()
     return kept[:digits]
+
+
+def decimal(value: float, dtype: str) -> str:
+    """Return the shortest decimal that means this value in its own type: `0.1` for the float32 nearest to it."""
+    exact = bits(value, dtype)
+    if len(exact) == _WIDTHS.get(dtype, 64) // 4:
+        for digits in range(6, 10):
+            text = f"{value:.{digits}g}"
+            if _nearest(text, dtype) == exact:
+                return repr(float(text)) if dtype != "float64" else repr(value)
+    return repr(value)
+
+
+def _nearest(text: str, dtype: str) -> str:
+    """Return the bits that a decimal rounds to in a type; empty where that is not simply told."""
+    if dtype not in ("float32", "float16"):
+        return ""
+    try:
+        return struct.pack(_FORMATS[dtype], float(text)).hex()
+    except OverflowError:
+        return ""
 
 
 def ulps(left: str, right: str) -> int | None:
@@ -235,6 +259,8 @@ def _divergence(left: _Series, right: _Series, step: int, i: int, j: int) -> Div
         step=step,
         left=left.values[i],
         right=right.values[j],
+        left_decimal=decimal(left.values[i], left.dtypes[i]),
+        right_decimal=decimal(right.values[j], right.dtypes[j]),
         left_bits=ours,
         right_bits=theirs,
         ulps=_distance(ours, theirs, left.values[i], right.values[j]) if same_type else None,

@@ -141,7 +141,7 @@ def _about_seal(which: str, examined: Integrity) -> Iterator[Finding]:
 
 def _about_verdict(verdict: Verdict) -> Iterator[Finding]:
     if verdict.word is Word.DID_NOT_MATCH:
-        yield Finding(level="act", title="The replay did not match", details=(verdict.sentence,))
+        yield Finding(level="act", title="The replay did not match", details=verdict.differences or (verdict.sentence,))
     elif verdict.word is Word.INDETERMINATE:
         yield Finding(level="act", title="The replay says nothing certain", details=(verdict.sentence,))
     elif verdict.differences:

@@ -69,8 +69,9 @@ def replay_light(verdict: Verdict | None, performed_by: str) -> Light:
         name="Replay",
         word=verdict.label,
         tone=_REPLAY_TONES.get(verdict.word, "open"),
-        sentence=verdict.sentence,
+        sentence=verdict.sentence.removesuffix(verdict.evidence).strip(),
         why=(
+            *([verdict.evidence] if verdict.evidence else ()),
             f"Compared by procedure {verdict.procedure}, version {verdict.procedure_version}.",
             _PERFORMED_BY[performed_by],
         ),

@@ -20,13 +20,15 @@ _PATH_TEXT = {
     "process": ("argv", "executable"),
     "fact": ("value",),
     "gap": ("subject", "reason"),
-    "package": ("location",),
     "data_file": ("path",),
     "seed": ("site",),
     "entropy": ("site",),
     "setting": ("value",),
 }
-"""Columns that may hold a path, by table; topics that name no path are left alone by the prefixes themselves."""
+"""Columns that may hold a path, by table; a prefix that is not there changes nothing.
+
+A package's location stays: whether two installations stand at one place decides whether their RECORD files can be
+compared."""
 
 
 def path_map(record: Record) -> tuple[tuple[str, str], ...]:

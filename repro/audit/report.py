@@ -111,6 +111,8 @@ class Curve:
     replay_steps: int
     first_difference: int | None
     step_function: bool
+    last_step: int
+    """The last step of any metric of the process: a step function is drawn up to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

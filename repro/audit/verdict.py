@@ -63,6 +63,9 @@ class Verdict:
     reason: Reason | None
     """Set where, and only where, the word is `INDETERMINATE`."""
     sentence: str
+    """What was found; it ends with `evidence`."""
+    evidence: str
+    """What was compared, in one sentence; empty where there is nothing."""
     compared: tuple[str, ...]
     """What was compared, and how it came out; one phrase each."""
     differences: tuple[str, ...]
@@ -143,7 +146,8 @@ def judge(original: Record, replay: Record, *, changed_data: tuple[str, ...] = (
     return Verdict(
         word=word,
         reason=reason,
-        sentence=sentence,
+        sentence=f"{sentence} {case.evidence}".strip(),
+        evidence=case.evidence,
         compared=_compared(case),
         differences=(*map(metric_phrase, _unequal(case)), *output_phrases(case.outputs)),
         metrics=case.metrics,
@@ -207,7 +211,7 @@ def _decide(case: _Case) -> Decision:
 def _data_changed(case: _Case) -> Decision | None:
     if not case.changed_data:
         return None
-    sentence = f"The data are not those of the recorded run: {listed(case.changed_data)} changed. {case.evidence}"
+    sentence = f"The data are not those of the recorded run: {listed(case.changed_data)} changed."
     return Word.INDETERMINATE, Reason.DATA_CHANGED, sentence
 
 
@@ -218,11 +222,11 @@ def _certain_mismatch(case: _Case) -> Decision | None:
     if case.cut_short:
         return None
     if outcome(case.original) != outcome(case.replay):
-        sentence = f"The original {ended(case.original)}; the replay {ended(case.replay)}. {case.evidence}"
+        sentence = f"The original {ended(case.original)}; the replay {ended(case.replay)}."
         return Word.DID_NOT_MATCH, None, sentence
     others = [output.path for output in case.decisive_outputs if output.state == "differs"]
     if others:
-        return Word.DID_NOT_MATCH, None, f"Other bytes in {listed(others)}. {case.evidence}"
+        return Word.DID_NOT_MATCH, None, f"Other bytes in {listed(others)}."
     return None
 
 
@@ -242,7 +246,7 @@ def _nothing_to_compare(case: _Case) -> Decision | None:
 def _partial(case: _Case) -> Decision | None:
     if not case.cut_short:
         return None
-    sentence = f"Only a part can be compared: {' and '.join(case.cut_short)}. {case.evidence}"
+    sentence = f"Only a part can be compared: {' and '.join(case.cut_short)}."
     return Word.INDETERMINATE, Reason.PARTIAL_REPLAY, sentence
 
 
@@ -251,7 +255,7 @@ def _gap(case: _Case) -> Decision | None:
     unseen += [f"{output.path}: has no digest" for output in case.decisive_outputs if output.state == "not-hashed"]
     if not unseen:
         return None
-    sentence = f"What was seen is equal, but not all was seen ({listed(unseen)}). {case.evidence}"
+    sentence = f"What was seen is equal, but not all was seen ({listed(unseen)})."
     return Word.INDETERMINATE, Reason.EVIDENCE_GAP, sentence
 
 
@@ -264,21 +268,21 @@ def _shortfall(case: _Case) -> Decision | None:
     ]
     if not missing:
         return None
-    return Word.DID_NOT_MATCH, None, f"Not everything is there on both sides: {listed(missing)}. {case.evidence}"
+    return Word.DID_NOT_MATCH, None, f"Not everything is there on both sides: {listed(missing)}."
 
 
 def _matched(case: _Case) -> Decision:
     unequal = _unequal(case)
     if not unequal and all(output.state == "identical" for output in case.outputs if output.checkpoint):
         what = "metric and checkpoint" if case.metrics else "output"
-        return Word.MATCHED_EXACTLY, None, f"Every {what} came out the same, bit for bit. {case.evidence}"
+        return Word.MATCHED_EXACTLY, None, f"Every {what} came out the same, bit for bit."
     phrases = [
         f"{metric.name} of {metric.process_key} differs by at most {metric.largest_difference!r} "
         f"(limit {case.limits[metric.name]!r})"
         for metric in unequal
     ] or ["every metric is equal, and checkpoints need not be under the tolerance"]
     fixed = f"limits were sealed with the recorded run on {case.original.run.ended_at}, before the replay"
-    return Word.MATCHED_WITHIN_TOLERANCE, None, f"{capital(listed(phrases))}; {fixed}. {case.evidence}"
+    return Word.MATCHED_WITHIN_TOLERANCE, None, f"{capital(listed(phrases))}; {fixed}."
 
 
 def _unequal(case: _Case) -> tuple[MetricComparison, ...]:
@@ -290,10 +294,10 @@ def _divergence_sentence(case: _Case, metric: MetricComparison) -> str:
     assert first is not None  # noqa: S101 - `_worst` returns none without
     bits = f"(bits {first.left_bits} and {first.right_bits})"
     where = f"{metric.name} of {metric.process_key} differs from step {first.step} on"
-    values = f"{where}: {first.left!r} became {first.right!r}"
-    largest = "not finite" if metric.largest_difference is None else f"{metric.largest_difference!r}"
+    values = f"{where}: {first.left_decimal} became {first.right_decimal}"
+    largest = "not finite" if metric.largest_difference is None else f"{metric.largest_difference:.6g}"
     limit = f", limit {case.limits[metric.name]!r}" if metric.name in case.limits else ""
-    return f"{capital(values)} {bits}; largest difference {largest} at step {metric.largest_at}{limit}. {case.evidence}"
+    return f"{capital(values)} {bits}; largest difference {largest} at step {metric.largest_at}{limit}."
 
 
 def _compared(case: _Case) -> tuple[str, ...]:

@@ -76,4 +76,7 @@ def _unfolded(table: Table) -> bool:
 def _plots(report: Report) -> Iterator[tuple[Curve, Plot]]:
     for curve in report.curves:
         original, replay = ([(step, float(value)) for step, value in side] for side in (curve.original, curve.replay))
-        yield curve, plot(original, replay, marker=curve.first_difference, steps=curve.step_function)
+        yield (
+            curve,
+            plot(original, replay, marker=curve.first_difference, steps=curve.step_function, last_step=curve.last_step),
+        )

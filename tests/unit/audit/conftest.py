@@ -49,7 +49,9 @@ def digest(text: str) -> str:
 def losses(count: int = 60, *, process_key: str = "main", wrong_from: int | None = None) -> tuple[Metric, ...]:
     def value(step: int) -> float:
         exact = 2.3 * math.exp(-step / (count / 3)) + 0.08 * math.sin(step * 1.7) + 0.12
-        return float32(exact + (0.001 * (step - wrong_from + 1) if wrong_from is not None and step >= wrong_from else 0))
+        return float32(
+            exact + (0.001 * (step - wrong_from + 1) if wrong_from is not None and step >= wrong_from else 0)
+        )
 
     return tuple(
         Metric(process_key=process_key, name="loss", step=s, value=value(s), dtype="float32", at_seconds=s * 0.1)
@@ -168,9 +170,13 @@ def original_record(**changes: Any) -> Record:
             output("runs/timing.json", "20.5 s"),
             output("__pycache__/model.cpython-311.pyc", "bytecode", category="code"),
         ),
-        seeds=(Seed(process_key="main", ordinal=0, function="torch.manual_seed", argument="7", site=f"{ROOT}/train.py:12"),),
+        seeds=(
+            Seed(process_key="main", ordinal=0, function="torch.manual_seed", argument="7", site=f"{ROOT}/train.py:12"),
+        ),
         entropy=(
-            Entropy(process_key="main", stream="numpy.randbits", ordinal=0, value="98765432109876543210", site="train.py:9"),
+            Entropy(
+                process_key="main", stream="numpy.randbits", ordinal=0, value="98765432109876543210", site="train.py:9"
+            ),
             Entropy(process_key="main", stream="numpy.randbits", ordinal=1, value="12345", site="train.py:9"),
         ),
         generator_states=(
@@ -216,7 +222,8 @@ def replay_record(original: Record | None = None, **changes: Any) -> Record:
         ),
         code_files=tuple(replace(row, state="plain") for row in first.code_files),
         packages=tuple(
-            replace(p, location=moved(p.location), record_sha256=digest(p.name + moved(p.location))) for p in first.packages
+            replace(p, location=moved(p.location), record_sha256=digest(p.name + moved(p.location)))
+            for p in first.packages
         ),
         data_files=tuple(
             replace(row, sha256=digest("bytecode with another time") if row.path.endswith(".pyc") else row.sha256)
@@ -249,9 +256,7 @@ def sealed(store: Store) -> Callable[[Record], RunDirectory]:
 
 
 @pytest.fixture
-def examined(
-    store: Store, sealed: Callable[[Record], RunDirectory]
-) -> Callable[[Record], integrity.Integrity]:
+def examined(store: Store, sealed: Callable[[Record], RunDirectory]) -> Callable[[Record], integrity.Integrity]:
     """Seal a record and examine it."""
 
     def examine(record: Record) -> integrity.Integrity:
