@@ -124,7 +124,7 @@ class _Axis:
 
     def ticks(self, *, whole: bool) -> Iterator[Tick]:
         """Yield four to eight round marks."""
-        step = _round_step((self.high / 2 - self.low / 2) / 2)
+        step = _round_step((self.high / 2 - self.low / 2) / 3)
         if whole:
             step = max(1.0, step)
         first = math.ceil(self.low / step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 
 from repro.audit.diff import Diff
 from repro.audit.divergence import MetricComparison
@@ -115,9 +116,14 @@ def findings(
         found.append(Finding(level="act", title="The signed verdict cannot be relied on", details=tuple(attested)))
     found += _about_verdict(verdict) if verdict else [_nobody()]
     found += _about_conditions(compared) if compared and replay else ()
-    for which, examined in (("record", original), ("replay", replay)):
-        if examined is not None and examined.record is not None:
-            found += _about_record(which, examined.record)
+    records = {
+        which: examined.record
+        for which, examined in (("record", original), ("replay", replay))
+        if examined is not None and examined.record is not None
+    }
+    found += _about_gaps(records)
+    for which, record in records.items():
+        found += _about_record(which, record)
     return tuple(sorted(found, key=lambda finding: finding.level != "act"))
 
 
@@ -156,11 +162,17 @@ def _about_conditions(compared: Diff) -> Iterator[Finding]:
             yield Finding(level="look", title=title, details=tuple(d.name for d in differences))
 
 
+def _about_gaps(records: dict[str, Record]) -> Iterator[Finding]:
+    incomplete = [which for which, record in records.items() if record.gaps]
+    if incomplete:
+        gaps = {gap for record in records.values() for gap in record.gaps}
+        details = tuple(f"{gap.topic}, {gap.subject}: {gap.reason}" for gap in sorted(gaps, key=astuple))
+        yield Finding(
+            level="look", title=f"Not everything was seen in the {' and the '.join(incomplete)}", details=details
+        )
+
+
 def _about_record(which: str, record: Record) -> Iterator[Finding]:
-    if record.gaps:
-        by_topic = Counter(gap.topic for gap in record.gaps)
-        details = tuple(f"{counted(number, 'gap')} in {topic}" for topic, number in sorted(by_topic.items()))
-        yield Finding(level="look", title=f"Not everything was seen in the {which}", details=details)
     unstable = tuple(row.path for row in record.data_files if row.changed_during_run and row.category == "data")
     if unstable:
         yield Finding(level="look", title=f"Files changed while the {which} ran", details=unstable)
