@@ -184,7 +184,7 @@ class Training:
         self._agent.watch("os.putenv", self._on_putenv)
 
     def _on_putenv(self, name: Any, value: Any) -> None:
-        if name in _READ_AT_FIRST_USE and self._backwards == 0:
+        if name in _READ_AT_FIRST_USE and not self._training:
             reason = "set after torch was imported: under the recorder it may be without effect, since MKL was warmed up"
             self._agent.gap("trace", os.fsdecode(name), reason)
 
