@@ -56,10 +56,13 @@ class Bench:
             "REPRO_HOME": str(self.scratch / "home"),
         }
 
-    def rounds_of(self, commands: Sequence[Command], rounds: int | None = None) -> list[Sample]:
+    def rounds_of(self, commands: Sequence[Command]) -> list[Sample]:
         """Time commands against one another."""
-        folder = Path(tempfile.mkdtemp(dir=self.scratch))
-        return measure.run_rounds(commands, rounds or self.rounds, folder, progress)
+        return measure.run_rounds(commands, self.rounds, self.new_folder(), progress)
+
+    def new_folder(self) -> Path:
+        """Return an empty folder of its own."""
+        return Path(tempfile.mkdtemp(dir=self.scratch))
 
     def bare_and_recorded(self, name: str, *argv: str, prepare: Callable[[Path], None]) -> list[Command]:
         """Return one Python command, as it is and under `repro record`."""
@@ -105,7 +108,7 @@ def first_record(bench: Bench) -> tuple[str, list[Sample]]:
         copy_workloads(folder)
 
     first = dataclasses.replace(recorded, name="first repro record", environment=fresh, prepare=forget)
-    samples = bench.rounds_of([bare, first], rounds=1)
+    samples = measure.run_rounds([bare, first], 1, bench.new_folder(), progress, warm_up=False)
     return measure.over_baseline(samples, bare.name, [first.name]), samples
 
 
@@ -119,7 +122,7 @@ def help_(bench: Bench) -> tuple[str, list[Sample]]:
     )
     empty = dataclasses.replace(hello, name="python -c pass", argv=(sys.executable, "-c", "pass"))
     ours = dataclasses.replace(hello, name="repro --help", argv=(str(REPRO), "--help"))
-    samples = bench.rounds_of([hello, empty, ours], rounds=2 * bench.rounds)
+    samples = measure.run_rounds([hello, empty, ours], 2 * bench.rounds, bench.new_folder(), progress)
     return measure.over_baseline(samples, hello.name, [empty.name, ours.name]), samples
 
 

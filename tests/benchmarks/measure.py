@@ -45,7 +45,7 @@ class CommandFailedError(Exception):
 
 
 def run_rounds(
-    commands: Sequence[Command], rounds: int, scratch: Path, progress: Callable[[str], None]
+    commands: Sequence[Command], rounds: int, scratch: Path, progress: Callable[[str], None], *, warm_up: bool = True
 ) -> list[Sample]:
     """Run a warm-up and `rounds` rounds and return the samples of the rounds.
 
@@ -53,7 +53,7 @@ def run_rounds(
         CommandFailedError: A command exited with another status than 0.
     """
     samples = []
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         turn = number % len(commands)
         for command in (*commands[turn:], *commands[:turn]):
             progress(f"round {number} of {rounds}: {command.name}")
