@@ -1,7 +1,7 @@
 """The verb `record`: run a command, watch it, and seal what was seen.
 
 The order is: capture what the run may change → start the command → capture the rest beside it → read the event logs →
-capture what it left → assemble → seal. From the start of the command on, nothing loses the run: what fails becomes a gap.
+capture what it left → assemble → seal. Once the command has started nothing loses the run: what fails becomes a gap.
 """
 
 from __future__ import annotations

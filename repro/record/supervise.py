@@ -221,7 +221,16 @@ class _Supervisor:
     terminal: Terminal
     copiers: tuple[Copier, Copier]
     relayed: set[int] = field(default_factory=set)
-    tracked_stop: bool = False
+    lends: bool = field(default_factory=lambda: not in_pipeline())
+    """Whether the command gets the terminal unasked. In a pipeline, the next program may be a pager that needs it."""
+
+    def begin(self) -> None:
+        """Give the command the terminal, then let its output flow."""
+        if self.terminal.ours and self.lends:
+            self._resume()  # it may have asked for the terminal before it was its turn
+        for copier in self.copiers:
+            copier.follow_size()
+            copier.start()
 
     def run(self) -> int:
         """Relay signals, and follow stops and resizes, until the command has ended."""
@@ -255,6 +264,7 @@ class _Supervisor:
         """Stop with the command, as the shell expects of what it started; or lend it the terminal that it asked for."""
         asks_terminal = stopped_by in (signal.SIGTTIN, signal.SIGTTOU)
         if asks_terminal and self.terminal.ours:
+            self.lends = True
             self._resume()
             return
         if not self.terminal.held_by_command and signal.SIGTSTP not in self.relayed and not asks_terminal:
@@ -269,7 +279,7 @@ class _Supervisor:
         self._resume()
 
     def _resume(self) -> None:
-        if self.job.process_group is not None and not in_pipeline():
+        if self.job.process_group is not None and self.lends:
             self.terminal.hand_over(self.job.process_group)
         self.job.signal(signal.SIGCONT)
 
@@ -290,11 +300,7 @@ def supervise(
     job = start(Wanted(stdout_is_terminal=os.isatty(1), stderr_is_terminal=os.isatty(2)))
     copiers = (Copier(job.stdout_fd, 1, kept_in / "stdout.stream"), Copier(job.stderr_fd, 2, kept_in / "stderr.stream"))
     supervisor = _Supervisor(job, signals, terminal, copiers)
-    for copier in copiers:
-        copier.follow_size()
-        copier.start()
-    if not in_pipeline() and terminal.ours:
-        supervisor._resume()  # it may have asked for the terminal before it was its turn
+    supervisor.begin()
     started()
     try:
         returncode = supervisor.run()
