@@ -6,17 +6,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from repro.errors import AlteredError, InconclusiveError, ReproError, UntrustedError
 from repro.evidence import canonical, manifest, schema, seal, statement, tables
 from repro.evidence.model import SCHEMA_VERSION, Record
+from repro.evidence.plain import open_plain
 from repro.evidence.seal import Envelope
 from repro.evidence.store import RunDirectory, Store
-
-_MAX_ENVELOPE_BYTES: Final = canonical.MAX_BYTES
 
 
 class RecordLight(StrEnum):
@@ -140,17 +139,8 @@ def _altered(member: str, sentence: str, *, expected: str | None = None, found: 
 
 
 def _envelope(directory: RunDirectory, trusted: Mapping[str, Ed25519PublicKey]) -> Envelope:
-    try:
-        descriptor = os.open(directory.statement, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise AlteredError(f"it cannot be opened as a plain file: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            return seal.open_envelope(file.read(_MAX_ENVELOPE_BYTES + 1), trusted)
-        except OSError as error:
-            raise AlteredError(f"it cannot be read: {error.strerror}") from None
+    with open_plain(directory.statement, "it") as file:
+        return seal.open_envelope(file.read(canonical.MAX_BYTES + 1), trusted)
 
 
 def _statement(envelope: Envelope) -> dict[str, Any]:

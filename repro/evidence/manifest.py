@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import duckdb
 from repro.errors import AlteredError, ExecutionError, InconclusiveError
 from repro.evidence import schema, tables
 from repro.evidence.model import SCHEMA_VERSION, Record
+from repro.evidence.plain import open_plain
 from repro.evidence.tables import Column, Table
 
 STORAGE: Final = "STORAGE_VERSION 'v1.2.0', BLOCK_SIZE 16384"
@@ -193,18 +193,15 @@ def sync_directory(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> str:
-    """Copy a regular file of bounded size, and nothing else; return the digest of the bytes that were copied."""
+    """Copy a plain file of bounded size; return the digest of the bytes that were copied."""
+    hasher = hashlib.sha256()
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = open_plain(source, source.name)
     except FileNotFoundError:
         raise InconclusiveError(f"{source.name} is missing", hint="restore it from a backup of the store") from None
-    except OSError as error:
-        raise AlteredError(f"{source.name} cannot be opened as a plain file: {error.strerror}") from None
-    hasher = hashlib.sha256()
-    with os.fdopen(descriptor, "rb") as file, target.open("xb") as copy:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise AlteredError(f"{source.name} is not a file of at most {MAX_BYTES} bytes")
+    with file, target.open("xb") as copy:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise AlteredError(f"{source.name} is larger than {MAX_BYTES} bytes")
         while chunk := file.read(_CHUNK_BYTES):
             hasher.update(chunk)
             copy.write(chunk)

@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 
 from repro.errors import AlteredError, ExecutionError, InconclusiveError
 from repro.evidence import canonical
+from repro.evidence.plain import open_plain
 
 _CHUNK_BYTES: Final = 1024 * 1024
 
@@ -94,13 +95,10 @@ class Objects:
 
         Raises:
             InconclusiveError: There is no such object.
-            AlteredError: It cannot be read as a plain file.
+            AlteredError: It is no plain file.
         """
         with self._open(digest) as file:
-            try:
-                return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-            except OSError as error:
-                raise AlteredError(f"{self._member(digest)} cannot be read: {error.strerror}") from None
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
     def sync(self, digests: Iterable[str]) -> None:
         """Make objects survive a power failure; `put` leaves that for the moment of sealing, so that it never waits."""
@@ -115,14 +113,11 @@ class Objects:
                 os.close(descriptor)
 
     def _open(self, digest: str) -> BufferedReader:
-        path = self.path(digest)
         try:
-            return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+            return open_plain(self.path(digest), self._member(digest))
         except FileNotFoundError:
             hint = "restore it from a backup of the store"
             raise InconclusiveError(f"{self._member(digest)} is missing", hint=hint) from None
-        except OSError as error:
-            raise AlteredError(f"{self._member(digest)} cannot be read: {error.strerror}") from None
 
     def _compare(self, expected: str, found: str) -> None:
         if found != expected:
