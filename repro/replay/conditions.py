@@ -22,6 +22,9 @@ _BITWISE_FACTS: Final = re.compile(
 )
 """CPU models and instruction sets choose kernels; cores choose the number of threads and so the order of sums."""
 _LOADER_VARIABLES: Final = ("LD_LIBRARY_PATH", "LD_PRELOAD")
+INHERITED: Final = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TERM")
+"""Variables that a replay takes from here without being told: programs do not run without them."""
+_OF_THE_SHELL: Final = ("_", "PWD", "OLDPWD", "SHLVL", "REPRO_HOME")
 _COMPARED_ENVIRONMENT: Final = ("libc", "os", "platform", "container")
 
 
@@ -147,7 +150,7 @@ def _machine_condition(name: str, recorded: str | None, here: str | None) -> Con
 def of_hidden_variables(record: Record, passed: Iterable[str]) -> tuple[Condition, ...]:
     """Name the environment variables that were there but whose values were not stored."""
     names = (record.fact("environment", "other_variables") or "").split(",")
-    hidden = [name for name in names if name and name not in passed]
+    hidden = [name for name in names if name and name not in (*passed, *INHERITED, *_OF_THE_SHELL)]
     loader = [
         Condition(
             name=f"variable {name}",

@@ -18,7 +18,7 @@ from repro.evidence.store import RunDirectory, Store
 from repro.evidence.trust import trusted_keys
 from repro.record.recorder import Recorded, Request, record
 from repro.replay import executors, packages, workspace
-from repro.replay.conditions import HOST_HINT, Condition
+from repro.replay.conditions import HOST_HINT, INHERITED, Condition
 from repro.replay.data import Mismatch, inspect
 from repro.replay.executors import Executor, Site
 from repro.replay.machine import Machine, observe
@@ -28,7 +28,6 @@ from repro.replay.workspace import Workspace
 
 Progress = Callable[[str], None]
 
-_INHERITED: Final = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TERM")
 _NAMED_CONDITIONS: Final = 20
 
 
@@ -81,7 +80,7 @@ def replay(reference: RunDirectory, store: Store, options: Options, *, progress:
     original, plan, machine, executor = _prepare(reference, store, options, progress)
     _refuse(plan)
     for condition in plan.conditions:
-        if condition.state != "same" and (condition.effect != "none" or condition.note):
+        if _matters(condition) or condition.name == "ending":
             progress(condition.sentence)
     place = workspace.build(plan, store.objects, progress=progress)
     try:
@@ -171,14 +170,14 @@ def _refuse(plan: Plan) -> None:
 def _request(plan: Plan, place: Workspace, site: Site, options: Options) -> Request:
     moves = _moves(place, site)
     return Request(
-        argv=_command(plan, place, site, moves),
+        argv=_command(plan, site, moves),
         working_directory=place.working_directory,
         environment=_environment(plan, site, moves, options.pass_variables),
         replay_of=plan.run_id,
         root=place.root,
         code_paths=tuple(file.path for file in plan.code_files),
         entropy=place.entropy,
-        facts=_facts(plan, site, moves, options),
+        facts=_facts(plan, site, (*place.mirrors, *moves), options),
         start=site.start,
     )
 
@@ -189,7 +188,7 @@ def _moves(place: Workspace, site: Site) -> tuple[Move, ...]:
     return tuple(table.values())
 
 
-def _command(plan: Plan, place: Workspace, site: Site, moves: tuple[Move, ...]) -> tuple[str, ...]:
+def _command(plan: Plan, site: Site, moves: tuple[Move, ...]) -> tuple[str, ...]:
     """Return the command with its paths relocated; a relative one of a program in the environment becomes absolute."""
     if not plan.argv:
         raise AlteredError(f"run {plan.run_id} records no command")
@@ -210,7 +209,7 @@ def _text(encoded: str) -> str:
 
 def _environment(plan: Plan, site: Site, moves: tuple[Move, ...], passed: tuple[str, ...]) -> dict[str, str]:
     """Return the whole environment of the command: little is inherited, since what was not recorded must not matter."""
-    found = {name: os.environ[name] for name in (*_INHERITED, *passed) if name in os.environ}
+    found = {name: os.environ[name] for name in (*INHERITED, *passed) if name in os.environ}
     found.update((name, relocate(value, moves)) for name, value in plan.variables)
     for name, value in site.environment.items():
         if value is None:

@@ -41,6 +41,8 @@ class Workspace:
     """The document for the agent, 0600, outside the tree."""
     moves: tuple[Move, ...]
     """The recorded prefixes that lie in the scratch directory now."""
+    mirrors: tuple[Move, ...]
+    """Where else the scratch directory stands for recorded paths: to read the replay's record, not for its command."""
 
     def remove(self) -> None:
         """Remove the scratch directory, also where the command left directories that cannot be written to."""
@@ -131,7 +133,15 @@ def _layout(path: Path, plan: Plan) -> Workspace:
         ),
         entropy=path / "entropy.json",
         moves=tuple(Move(recorded=item, here=os.fspath(_mirror(scratch, item))) for item in moved if item != "/"),
+        mirrors=_mirrors(scratch, plan),
     )
+
+
+def _mirrors(scratch: Path, plan: Plan) -> tuple[Move, ...]:
+    """Return one prefix for each directory of `/` that holds something of the run outside its root."""
+    outside = [item.path for item in plan.inputs if item.path.startswith("/")] + list(plan.directories)
+    tops = {os.fsdecode(canonical.decode_path(path)).split("/")[1] for path in outside}
+    return tuple(Move(recorded=f"/{top}", here=f"{scratch}/{top}") for top in sorted(tops) if top)
 
 
 def _mirror(scratch: Path, absolute: str) -> Path:

@@ -88,12 +88,12 @@ def _packages(plan: Plan, installed: dict[str, str]) -> tuple[Condition, ...]:
     )
     if not different:
         return (Condition(name="packages", recorded=str(len(recorded)), here=str(len(installed)), effect="none"),)
-    shown = "; ".join(
-        f"{name}: {_versions(recorded, name)} → {installed.get(name, 'absent')}" for name in different[:5]
-    )
+    pairs = [(name, _versions(recorded, name), installed.get(name, "absent")) for name in different[:5]]
     more = f"; and {len(different) - 5} more" if len(different) > 5 else ""
+    shown = "; ".join(f"{name}: {there} → {here}" for name, there, here in pairs)
     note = f"the recorded environment has changed: {shown}{more}"
-    return (_stop("packages", str(len(recorded)), str(len(installed)), note),)
+    there, here = (", ".join(f"{pair[0]} {pair[side]}" for pair in pairs) for side in (1, 2))
+    return (_stop("packages", there, here, note),)
 
 
 def _versions(recorded: dict[str, set[str]], name: str) -> str:

@@ -74,6 +74,7 @@ def prepare(plan: Plan, workspace: Workspace, store: Store, machine: Machine, pr
             Fact(topic="replay", name=name, value=value, source="observed")
             for name, value in {
                 "environment": "reused" if built.reused else "built",
+                "lock": plan.lock,
                 "interpreter": os.fspath(interpreter.executable),
                 "built_from_source": ", ".join(built.built_from_source),
             }.items()
@@ -126,7 +127,9 @@ def _build(python: Python, machine: Machine) -> tuple[Condition, ...]:
 def _lock(plan: Plan) -> Condition:
     if plan.lock is None:
         note = f"the environment cannot be rebuilt: the run has no lock, as {plan.no_lock_because}"
-        return Condition(name="lock", recorded=None, here=None, effect="impossible", note=note, hint=HOST_HINT)
+        return Condition(
+            name="lock", recorded="not resolved", here=None, effect="impossible", note=note, hint=HOST_HINT
+        )
     return Condition(name="lock", recorded=plan.lock, here=plan.lock, effect="none")
 
 

@@ -1,6 +1,7 @@
 """Real virtual environments, installed by the real pip from a folder of wheels made here."""
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -137,7 +138,8 @@ def test_what_is_built_from_source_is_said(
         "    with zipfile.ZipFile(folder + '/' + name, 'w') as z:\n"
         "        z.writestr('src.py', '')\n"
         "        z.writestr('src-1.0.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: src\\nVersion: 1.0\\n')\n"
-        "        z.writestr('src-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n"
+        "        wheel = 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'\n"
+        "        z.writestr('src-1.0.dist-info/WHEEL', wheel)\n"
         "        z.writestr('src-1.0.dist-info/RECORD', '')\n"
         "    return name\n"
     )
@@ -152,8 +154,6 @@ def test_what_is_built_from_source_is_said(
     archive = offline / "src-1.0.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(source, "src-1.0")
-    import hashlib
-
     lock = f"src==1.0 --hash=sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}\n".encode()
     with environment.build(lock, python, cache, progress=lines.append) as built:
         assert ("src",) == built.built_from_source

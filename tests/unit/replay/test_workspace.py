@@ -215,3 +215,13 @@ def test_a_file_larger_than_one_call_copies(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "copy_file_range", unsupported)
     workspace._copy(tmp_path / "a", tmp_path / "c")
     assert content == (tmp_path / "c").read_bytes()
+
+
+def test_insisting_removes_files_and_directories_and_never_fails(tmp_path: Path) -> None:
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "f").write_text("")
+    (tmp_path / "link").symlink_to("d")
+    for name in ("link", "d/f", "d", "gone"):
+        workspace._insist(os.unlink, str(tmp_path / name), None)
+    assert [] == os.listdir(tmp_path / "tmp")
+    assert ["tmp"] == os.listdir(tmp_path)
