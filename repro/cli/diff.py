@@ -90,6 +90,6 @@ def _metric(metric: MetricComparison) -> str:
     first = metric.first
     apart = f", {first.ulps} ulp apart" if first.ulps is not None else ""
     return (
-        f"{name}: differs from step {first.step} on: {first.left!r} ({first.left_bits}) → {first.right!r} ({first.right_bits})"
-        f"{apart}; {metric.equal_steps} of {metric.compared_steps} steps equal{missing}"
+        f"{name}: differs from step {first.step} on: "
+        f"{first.left!r} ({first.left_bits}) → {first.right!r} ({first.right_bits}){apart}; {metric.equal_steps} of {metric.compared_steps} steps equal{missing}"
     )

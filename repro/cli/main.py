@@ -13,7 +13,6 @@ from repro.errors import INTERRUPTED, OUR_BUG, ReproError
 
 app = typer.Typer(
     name="repro",
-    help="Record a training run with no change to its code, seal what was seen, run it again, and say where it differs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,7 +43,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     """Record a training run with no change to its code, seal what was seen, run it again, and say where it differs."""
 

@@ -19,7 +19,9 @@ def record(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command to run and watch.")],
     tolerance: Annotated[
         list[str] | None,
-        typer.Option(metavar="METRIC=ABSOLUTE", help="How far a replay may be from this run; sealed with it. Repeatable."),
+        typer.Option(
+            metavar="METRIC=ABSOLUTE", help="How far a replay may be from this run; sealed with it. Repeatable."
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 125 if anything could not be seen.")] = False,
     lock_timeout: Annotated[

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 
 def replay(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")] = "@last",
-    executor: Annotated[str, typer.Option(help="Where to run: venv rebuilds the environment, host uses the one still there.")] = "venv",
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")
+    ] = "@last",
+    executor: Annotated[
+        str, typer.Option(help="Where to run: venv rebuilds the environment, host uses the one still there.")
+    ] = "venv",
     allow_changed_data: Annotated[
         bool, typer.Option("--allow-changed-data", help="Go on though data changed; the verdict is then indeterminate.")
     ] = False,
@@ -32,8 +36,12 @@ def replay(
     allow_unknown_signer: Annotated[
         bool, typer.Option("--allow-unknown-signer", help="Replay a record that no trusted key signed.")
     ] = False,
-    python: Annotated[Path | None, typer.Option(metavar="FILE", help="The interpreter to build the environment with.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be the same and what differs; run nothing.")] = False,
+    python: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The interpreter to build the environment with.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be the same and what differs; run nothing.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rebuild the environment and the code of a run, run it again, and say whether and where it differs.
@@ -130,4 +138,5 @@ def _lines(replayed: Replayed, verdict: Verdict) -> Iterator[str]:
     if verdict.differences:
         yield "not equal"
         yield from (f"  {phrase}" for phrase in verdict.differences)
-    yield f"replay {replayed.replay.run_id} of {replayed.original.run.run_id}; the signed report: repro report {replayed.replay.run_id}"
+    replay_id = replayed.replay.run_id
+    yield f"replay {replay_id} of {replayed.original.run.run_id}; for the signed report: repro report {replay_id}"

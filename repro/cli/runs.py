@@ -28,7 +28,13 @@ def runs(
         print(f"no runs in {store.root} yet; make one with: repro record -- python train.py")
         return
     rows = [
-        (s.run_id, s.started_at[:19].replace("T", " "), s.status, s.replay_of or "-", terminal.shorten(" ".join(s.command), 60))
+        (
+            s.run_id,
+            s.started_at[:19].replace("T", " "),
+            s.status,
+            s.replay_of or "-",
+            terminal.shorten(" ".join(s.command), 60),
+        )
         for s in summaries
     ]
     print(terminal.table(rows, header=("run", "started (UTC)", "status", "replay of", "command")))

@@ -15,7 +15,9 @@ _LONG = 40
 
 
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")] = "@last",
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")
+    ] = "@last",
     everything: Annotated[bool, typer.Option("--all", help="Print every row of long sections.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
@@ -45,11 +47,17 @@ def show(
 def _sections(record: Record) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield the titled sections of a record, empty ones left out."""
     yield "", _head(record)
-    sections = {
+    sections: dict[str, list[tuple[str, ...]]] = {
         "Gaps": [(g.topic, g.subject, g.reason) for g in record.gaps],
         "Metrics": [_metric_row(points) for points in _by_metric(record)],
         "Data files": [
-            (f.role, f.category, f.path, _short(f.sha256), _size(f.size_bytes), "changed during the run" if f.changed_during_run else "")
+            (
+                f.role,
+                f.path,
+                _short(f.sha256),
+                _size(f.size_bytes),
+                "changed during the run" if f.changed_during_run else "",
+            )
             for f in record.data_files
             if f.category == "data"
         ],
@@ -73,7 +81,10 @@ def _head(record: Record) -> list[tuple[str, ...]]:
         ("directory", f"{run.working_directory} in {run.root}"),
         ("started", run.started_at),
         ("status", f"{run.status} ({ended})"),
-        ("time", f"{run.wall_seconds:.1f} s wall, {run.cpu_seconds:.1f} s CPU, {_size(run.peak_memory_bytes)} peak memory"),
+        (
+            "time",
+            f"{run.wall_seconds:.1f} s wall, {run.cpu_seconds:.1f} s CPU, {_size(run.peak_memory_bytes)} peak memory",
+        ),
         ("commit", record.fact("code", "commit") or "none"),
     ]
 
@@ -87,7 +98,13 @@ def _by_metric(record: Record) -> list[list[Metric]]:
 
 def _metric_row(points: list[Metric]) -> tuple[str, ...]:
     first, last = points[0], points[-1]
-    return (first.process_key, first.name, f"{len(points)} points", f"{first.value:.6g} → {last.value:.6g}", first.dtype)
+    return (
+        first.process_key,
+        first.name,
+        f"{len(points)} points",
+        f"{first.value:.6g} → {last.value:.6g}",
+        first.dtype,
+    )
 
 
 def _short(digest: str | None) -> str:

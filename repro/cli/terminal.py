@@ -1,4 +1,4 @@
-"""What all commands share of the terminal: progress on standard error, answers on standard output, text made harmless."""
+"""What the commands share of the terminal: progress on standard error, answers on standard output, harmless text."""
 
 from __future__ import annotations
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def verify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")] = "@last",
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")
+    ] = "@last",
     trust: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A public key to trust for this once. Repeatable.")
     ] = None,
@@ -61,7 +63,9 @@ def _lines(verified: Verified) -> list[str]:
     lines += [f"  {problem.member}: {problem.sentence}" for problem in examined.problems]
     if examined.record is not None:
         record = examined.record
-        lines.append(f"  {len(record.code_files)} code files, {len(record.metrics)} trace points, {len(record.gaps)} gaps")
+        lines.append(
+            f"  {len(record.code_files)} code files, {len(record.metrics)} trace points, {len(record.gaps)} gaps"
+        )
     if verified.outputs:
         lines.append("outputs where the run left them (they inform, and decide nothing)")
         lines += [f"  {output.path}: {output.state}" for output in verified.outputs]

@@ -28,7 +28,9 @@ def test_another_virtual_environment(repro, record, stranger: Path, tmp_path: Pa
     assert str(stranger.parent.parent) in {f["value"] for f in record_["facts"]}
     assert "numbers.txt" in {f["path"] for f in record_["data_files"] if f["role"] == "output"}
     assert [] == record_["packages"], "those of repro's own environment were taken for the command's"
-    assert subprocess.run([stranger, "-c", "import repro"], capture_output=True, cwd=tmp_path, check=False).returncode != 0
+    assert (
+        subprocess.run([stranger, "-c", "import repro"], capture_output=True, cwd=tmp_path, check=False).returncode != 0
+    )
 
 
 def test_a_shell_that_starts_python(repro, record, tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ def _read_until(terminal: int, word: str) -> str:
 @pytest.mark.torch
 def test_a_training_that_is_killed_keeps_every_step_it_made(repro, record, project: Path) -> None:
     script = (project / "train.py").read_text()
-    killed = script.replace("    optimizer.step()\n", "    optimizer.step()\n    if step == 8: import os; os.kill(os.getpid(), 9)\n")
+    killed = script.replace(
+        "    optimizer.step()\n", "    optimizer.step()\n    if step == 8: import os; os.kill(os.getpid(), 9)\n"
+    )
     (project / "train.py").write_text(killed)
     assert 137 == record([sys.executable, "train.py"], cwd=project).exit_status
     record_ = repro("show", "@last", "--json", cwd=project).answer

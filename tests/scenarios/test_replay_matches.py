@@ -39,7 +39,9 @@ def test_an_unseeded_script_that_is_simply_run_again_differs(repro, record, proj
     assert repro("diff", "@prev", "@last", cwd=project).exit_status == 1
 
 
-def test_the_original_folder_may_be_gone_if_the_data_are_not_in_it(repro, record, project: Path, tmp_path: Path) -> None:
+def test_the_original_folder_may_be_gone_if_the_data_are_not_in_it(
+    repro, record, project: Path, tmp_path: Path
+) -> None:
     data = shutil.move(project / "data.json", tmp_path / "data.json")
     assert record([sys.executable, "train.py", "--data", data], cwd=project).exit_status == 0
     shutil.rmtree(project)

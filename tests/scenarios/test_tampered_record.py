@@ -36,7 +36,11 @@ def test_a_changed_byte_in_the_run(repro, sealed: Path, tmp_path: Path, name: st
 
 
 def test_a_changed_object(repro, sealed: Path, repro_home: Path, tmp_path: Path) -> None:
-    altered = next(path for path in (repro_home / "objects").rglob("*") if path.is_file() and path.read_bytes() == b"print('hello')")
+    altered = next(
+        path
+        for path in (repro_home / "objects").rglob("*")
+        if path.is_file() and path.read_bytes() == b"print('hello')"
+    )
     _flip(altered, 3)
     verified = repro("verify", "@last", cwd=tmp_path)
     assert verified.exit_status == 3

@@ -72,7 +72,9 @@ def test_data_that_are_gone(repro, record, repository: Path) -> None:
 
 def test_a_tolerance_that_was_sealed_beforehand(repro, record, project: Path) -> None:
     script = project / "train.py"
-    noisy = script.read_text().replace("    loss.backward()", "    loss = loss + 1e-7 * len(__import__('os').getcwd())\n    loss.backward()")
+    noisy = script.read_text().replace(
+        "    loss.backward()", "    loss = loss + 1e-7 * len(__import__('os').getcwd())\n    loss.backward()"
+    )
     script.write_text(noisy)
     assert record([sys.executable, "train.py"], cwd=project, options=["--tolerance", "loss=1e-3"]).exit_status == 0
     replayed = repro("replay", "@last", "--executor", "host", "--json", cwd=project)
@@ -82,7 +84,11 @@ def test_a_tolerance_that_was_sealed_beforehand(repro, record, project: Path) ->
 
 def test_the_same_drift_without_a_tolerance(repro, record, project: Path) -> None:
     script = project / "train.py"
-    script.write_text(script.read_text().replace("    loss.backward()", "    loss = loss + 1e-7 * len(__import__('os').getcwd())\n    loss.backward()"))
+    script.write_text(
+        script.read_text().replace(
+            "    loss.backward()", "    loss = loss + 1e-7 * len(__import__('os').getcwd())\n    loss.backward()"
+        )
+    )
     assert record([sys.executable, "train.py"], cwd=project).exit_status == 0
     replayed = repro("replay", "@last", "--executor", "host", "--json", cwd=project)
     assert ("DID-NOT-MATCH", 1) == (replayed.answer["verdict"]["word"], replayed.exit_status)
