@@ -24,6 +24,7 @@ MAX_PLAIN_FILES: Final = 20_000
 _SKIPPED: Final = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".tox", ".nox", ".eggs", ".ipynb_checkpoints"}
 _GIT_TIMEOUT_SECONDS: Final = 60
 _MAX_SUBMODULE_DEPTH: Final = 10
+_HEAD: Final = "HEAD^{commit}"
 SAFE_OPTIONS: Final = (
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
@@ -156,14 +157,17 @@ def list_git(root: Path, environment: Mapping[str, str]) -> Tree:
 
 
 def _list_repository(root: Path, environment: Mapping[str, str], *, commit: str | None, depth: int) -> Tree:
-    tracked_by = start_git(root, environment, "ls-files", "-z", "--cached")
-    others_by = start_git(root, environment, "ls-files", "-z", "--others", "--exclude-standard")
-    head_by = start_git(root, environment, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    tracked, others = _names(finish_git(tracked_by)), _names(finish_git(others_by))
-    try:
-        commit = commit or finish_git(head_by).decode("ascii").strip()
-    except GitError:  # no commit yet
-        commit = None
+    with contextlib.ExitStack() as started:
+        # At the same time: this is the part of a recording that delays the training.
+        questions = (
+            ("ls-files", "-z"),
+            ("ls-files", "-z", "--others", "--exclude-standard"),
+            ("rev-parse", "-q", "--verify", _HEAD),
+        )
+        tracked_by, others_by, head_by = (_asked(started, root, environment, question) for question in questions)
+        tracked, others = _names(finish_git(tracked_by)), _names(finish_git(others_by))
+        with contextlib.suppress(GitError):  # no commit yet
+            commit = commit or finish_git(head_by).decode("ascii").strip()
     head, links = (
         _entries(root, git(root, environment, "ls-tree", "-r", "-z", "--full-tree", commit)) if commit else ({}, {})
     )
@@ -193,6 +197,15 @@ def list_head(root: Path, environment: Mapping[str, str], commit: str) -> dict[b
             inner = list_head(root / os.fsdecode(name), environment, inner_commit)
             blobs.update({name + b"/" + path: blob for path, blob in inner.items()})
     return blobs
+
+
+def _asked(
+    started: contextlib.ExitStack, root: Path, environment: Mapping[str, str], question: tuple[str, ...]
+) -> subprocess.Popen[bytes]:
+    """Start git; it is waited for whatever becomes of the others."""
+    process = start_git(root, environment, *question)
+    started.callback(process.communicate)
+    return process
 
 
 def _names(output: bytes) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import os
 import stat
@@ -89,8 +90,7 @@ def _store(context: Context, tree: Tree) -> tuple[tuple[CodeFile, ...], tuple[Ga
         try:
             content = _content(context, path, _limit(tree, left_bytes) if loose else None)
         except FileNotFoundError:
-            if path not in tree.head and not loose:
-                continue  # added to the index, then deleted
+            # A tracked file that is gone was deleted by the user, and that is what the diff says.
             if context.code_paths is not None or loose:
                 gaps.append(_gap(path, "it was gone when the tree was captured"))
             continue
@@ -245,11 +245,11 @@ def _named(root: Path, commit: str | None, context: Context) -> tuple[tuple[Fact
             if not repository.head.is_detached:
                 facts.append(observed("code", "branch", storable(repository.active_branch.name)))
             for remote in repository.remotes:
-                address = remote.config_reader.get("url", "")
+                address = remote.config_reader.get_value("url", "")
                 facts.append(observed("code", f"remote.{storable(remote.name)}", url(storable(str(address)))))
             if commit:
                 facts.append(observed("code", "describe", repository.git.describe("--tags", "--always", commit)))
-    except (GitError, ValueError, OSError, KeyError) as error:
+    except (GitError, configparser.Error, ValueError, OSError, KeyError) as error:
         reason = storable(f"branch, remotes or tag could not be read: {type(error).__name__}")
         return tuple(facts), (Gap(topic="code", subject=encode_path(root), reason=reason),)
     return tuple(facts), ()
