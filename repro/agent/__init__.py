@@ -1,23 +1,23 @@
-"""The agent: lives in the user's training process, watches, and writes an event log. Standard library only, Python 3.9+.
+"""The agent: lives in the user's training process, watches, writes an event log. Standard library only, Python 3.9+.
 
 Loaded by `inject/sitecustomize.py` under the name `_repro_agent`. It seeds nothing, imports nothing into the user's
 namespace, and lets no exception of its own reach the user's code: what it cannot see becomes a gap.
 
-Nothing in repro imports it: what passes between agent and supervisor are environment variables (docs/how-it-works.md) and
-the event log (schemas/event-1.json). Few modules are imported at start, since every Python process of the run pays for them.
+Nothing in repro imports it: what passes between agent and supervisor are environment variables (docs/how-it-works.md)
+and the event log (schemas/event-1.json). Few modules are imported at start, since every Python process of the run
+pays for them.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Optional
+    from typing import Any
 
 
 def start() -> None:
@@ -98,8 +98,8 @@ class Agent:
     def wrap(self, original: Any, before: Callable[..., Any], topic: str, subject: str) -> Any:
         """Return a function that calls `before(args, kwargs)`, then the original.
 
-        `before` returns `None`, or the `(args, kwargs)` to call the original with. What it raises becomes a gap. What the
-        original raises passes through, from Python 3.11 on without a trace of us in its traceback.
+        `before` returns `None`, or the `(args, kwargs)` to call the original with. What it raises becomes a gap. What
+        the original raises passes through, from Python 3.11 on without a trace of us in its traceback.
         """
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -118,7 +118,7 @@ class Agent:
         return disguise(wrapper, original)
 
     def generator(self, name: str, state: Callable[[], bytes]) -> None:
-        """Register a random generator, whose state's digest is told at import (now), at the first step and at the end."""
+        """Register a random generator; its state's digest is told at import (now), at the first step and at the end."""
         self._generators[name] = state
         self._digest("import", name)
 
@@ -196,10 +196,10 @@ def disguise(wrapper: Any, original: Any, filename: str = "<frozen importlib._bo
 def sha256(data: bytes) -> str:
     """Return a SHA-256 in hexadecimal, by the interpreter's own implementation: `hashlib` loads OpenSSL."""
     try:
-        from _sha2 import sha256 as digest
+        from _sha2 import sha256 as digest  # type: ignore[import-not-found]
     except ImportError:
         try:
-            from _sha256 import sha256 as digest
+            from _sha256 import sha256 as digest  # type: ignore[import-not-found]
         except ImportError:
             from hashlib import sha256 as digest
     return str(digest(data).hexdigest())

@@ -1,7 +1,8 @@
 """Which files this process opens, renames and removes, and which programs it starts: seen by an audit hook (PEP 578).
 
-The hook fires before the file is opened, and also for opens that fail, so each file is looked at first. Every path is told
-once for reading and once for writing, until it is renamed or removed. What bypasses Python's `open` is not seen here.
+The hook fires before the file is opened, and also for opens that fail, so each file is looked at first. Every path is
+told once for reading and once for writing, until it is renamed or removed. What bypasses Python's `open` is not seen
+here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Run a hook just after the user's code imports the library that it is for. Nothing is imported on anybody's behalf.
 
-A hook's file name is the top-level module it is for, so a hook is loaded only when the user imports that library. The finder
-stands first on `sys.meta_path`, lets the others find the module, and lends the loader they found an `exec_module` that runs
-the hook afterwards. The loader keeps its type and identity, and is itself again before the module runs.
+A hook's file name is the top-level module it is for, so a hook is loaded only when the user imports that library. The
+finder stands first on `sys.meta_path`, lets the others find the module, and lends the loader they found an
+`exec_module` that runs the hook afterwards. The loader keeps its type and identity, and is itself again before the
+module runs.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ class Finder:
     def __init__(self, agent: Agent, hooks: ModuleType) -> None:
         self._agent = agent
         self._hooks = hooks
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[str, tuple[str, ...]] = {}
         self._finding: set[tuple[int, str]] = set()
         self._libraries = frozenset(
-            name[:-3] for folder in hooks.__path__ for name in os.listdir(folder) if name.endswith(".py") and name[0] != "_"
+            name[:-3]
+            for folder in hooks.__path__
+            for name in os.listdir(folder)
+            if name.endswith(".py") and name[0] != "_"
         )
 
     def start(self) -> None:
@@ -88,15 +92,14 @@ class Finder:
             self._agent.gap("agent", spec.name, f"its loader cannot be followed: {error}")
 
     def _watched(self, library: str) -> tuple[str, ...]:
-        hook = self._loaded.get(library)
-        if hook is None:
+        if library not in self._loaded:
+            modules: tuple[str, ...] = ()
             try:
-                hook = getattr(__import__(f"{self._hooks.__name__}.{library}", fromlist=["install"]), "MODULES", ())
+                modules = __import__(f"{self._hooks.__name__}.{library}", fromlist=["MODULES"]).MODULES
             except Exception as error:
                 self._agent.gap("agent", f"hooks/{library}", f"{type(error).__name__}: {error}")
-                hook = ()
-            self._loaded[library] = hook
-        return tuple(hook)
+            self._loaded[library] = modules
+        return self._loaded[library]
 
     def _install(self, module: ModuleType) -> None:
         name = module.__name__

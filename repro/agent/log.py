@@ -1,9 +1,9 @@
 """The event log: one append-only file per process, a JSON object a line (`schemas/event-1.json`).
 
 Lines are written through a shared memory map, so that what was written survives `kill -9`; the file grows by
-`posix_fallocate`, so that a full disk is an error here and not a SIGBUS later. No file descriptor is kept: a program that
-closes descriptors it does not know would otherwise make us write into, or close, a file of its own. Where mapping fails,
-each line is appended by itself. Nothing here raises.
+`posix_fallocate`, so that a full disk is an error here and not a SIGBUS later. No file descriptor is kept: a program
+that closes descriptors it does not know would otherwise make us write into, or close, a file of its own. Where
+mapping fails, each line is appended by itself. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LARGEST_CHUNK_BYTES = 4 * 1024 * 1024
 def to_json(value: Any) -> str:
     """Return a value made of strings, numbers, lists and dictionaries as JSON, in ASCII.
 
-    Surrogates, which stand for undecodable bytes in Python, are written as the text of their escape: JSON has no place for
-    them. Anything unknown is written as its `str`.
+    Surrogates, which stand for undecodable bytes in Python, are written as the text of their escape: JSON has no
+    place for them. Anything unknown is written as its `str`.
     """
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
@@ -168,7 +168,7 @@ class EventLog:
         self._offset, self._position, self._limit = offset, length - offset, size - offset
 
     def _duplicate_of(self, fd: int) -> int:
-        """Return the descriptor that `mmap` made for itself, as it does before Python 3.13; -1 if it is not to be found."""
+        """Return the descriptor that `mmap` made for itself, as it does before Python 3.13; -1 if it is not found."""
         mine = os.fstat(fd)
         for name in os.listdir("/proc/self/fd"):
             try:

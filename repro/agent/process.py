@@ -1,7 +1,8 @@
 """Which process this is: its key, and what the start event tells.
 
 Keys name roles, not pids, so that a recording and its replay line up: `main`, `main/fork.1`, `main/rank0`,
-`main/worker.py.1`. A key is claimed by making a directory of that name below `<events>/claims`, which only one process can.
+`main/worker.py.1`. A key is claimed by making a directory of that name below `<events>/claims`, which only one
+process can.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _OPTIONS_WITH_VALUE = "WX"
 
 
 def encode_path(path: Any) -> str:
-    """Return a path as text that loses nothing: backslashes are doubled, undecodable bytes become `\\xNN`."""
+    r"""Return a path as text that loses nothing: backslashes are doubled, undecodable bytes become `\xNN`."""
     return os.fsencode(path).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
@@ -72,7 +73,7 @@ class Identity:
         self.argv = command_line()
         self.parent_key: Optional[str] = os.environ.get("REPRO_PROCESS_KEY")
         self._rank = _integer("RANK")
-        self.key = os.environ.pop("REPRO_CLAIMED_KEY", None) or self._own_key()
+        self.key = os.environ.pop("REPRO_CLAIMED_KEY", "") or self._own_key()
         self._publish()
 
     def fork(self) -> None:
@@ -87,7 +88,7 @@ class Identity:
         self._forks += 1
 
     def claim_for_child(self, name: str) -> str:
-        """Claim a key for a child about to be started, so that children started together do not race for their numbers."""
+        """Claim a key for a child about to be started: children started together would race for their numbers."""
         return self._claim(f"{self.key}/{encode_path(name)}")
 
     def start_event(self) -> dict[str, Any]:

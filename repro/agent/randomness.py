@@ -1,7 +1,7 @@
 """Where randomness comes from: seeds that are set, and entropy that unseeded generators start from.
 
-While recording, both are read and told, never set. On a replay, what was recorded is put back: value by value, in the order
-in which this process draws them.
+While recording, both are read and told, never set. On a replay, what was recorded is put back: value by value, in the
+order in which this process draws them.
 """
 
 from __future__ import annotations

@@ -62,6 +62,12 @@ def _run_agent(
         environment["REPRO_ENTROPY"] = str(document)
     environment.update(env or {})
     finished = subprocess.run(
-        [python, name, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [python, name, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     return read_events(events), finished

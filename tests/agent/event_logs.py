@@ -1,4 +1,4 @@
-"""Read event logs, and say where the agent is: shared by the tests of this folder, which `conftest.py` puts on the path."""
+"""Read event logs, and say where the agent is: what the tests of this folder share."""
 
 from __future__ import annotations
 
@@ -47,4 +47,6 @@ def entropy_document(events: list[Event]) -> dict[str, Any]:
 
 def bare_environment() -> dict[str, str]:
     """Return this environment without what would show in a child interpreter."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("REPRO_", "PYTHON", "COV", "RANK"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("REPRO_", "PYTHON", "COV", "RANK"))
+    }

@@ -1,8 +1,6 @@
 """Every Python process of a run has a log and a key that names its role, the same in a recording and its replay."""
 
-import os
 import subprocess
-import sys
 
 import pytest
 from event_logs import INJECT, bare_environment, of_kind, read_events
@@ -29,58 +27,102 @@ for number in range(2):
 
 def test_forks(run_agent, python):
     events, finished = run_agent(FORKS, python=python)
-    assert finished.stderr == ""
-    assert parents(events) == {"main": None, "main/fork.1": "main", "main/fork.2": "main", "main/fork.2/fork.1": "main/fork.2"}
-    assert [event["forked"] for event in of_kind(events, "start", "main/fork.1")] == [True]
-    assert len(of_kind(events, "end")) == 4
+    assert "" == finished.stderr
+    assert {
+        "main": None,
+        "main/fork.1": "main",
+        "main/fork.2": "main",
+        "main/fork.2/fork.1": "main/fork.2",
+    } == parents(events)
+    assert [True] == [event["forked"] for event in of_kind(events, "start", "main/fork.1")]
+    assert 4 == len(of_kind(events, "end"))
 
 
 def test_scripts_modules_and_commands(run_agent, python):
     script = """
 import subprocess, sys
-for argv in (['other.py'], ['-u', './other.py', 'x'], ['-m', 'pkg.mod'], ['-um', 'pkg.mod'], ['-W', 'ignore', '-c', 'pass'], ['-X', 'dev', '-bc', 'pass'], ['folder/'], ['--check-hash-based-pycs', 'default', 'other.py']):
+for argv in (['other.py'], ['-u', './other.py', 'x'], ['-m', 'pkg.mod'], ['-um', 'pkg.mod'], ['-W', 'ignore',
+    '-c', 'pass'], ['-X', 'dev', '-bc', 'pass'], ['folder/'], ['--check-hash-based-pycs', 'default', 'other.py']):
     subprocess.run([sys.executable, *argv], check=True)
 subprocess.run([sys.executable, '-'], input=b'pass', check=True)
 subprocess.run([sys.executable], input=b'pass', check=True)
 subprocess.run('exec ' + sys.executable + ' other.py', shell=True, check=True)
 """
-    setup = "import os\nfor name in ('pkg', 'folder'): os.makedirs(name, exist_ok=True)\nfor name in ('other.py', 'pkg/__init__.py', 'pkg/mod.py', 'folder/__main__.py'): open(name, 'w').close()\n"
+    setup = (
+        "import os\nfor name in ('pkg', 'folder'): os.makedirs(name, exist_ok=True)\n"
+        "for name in ('other.py', 'pkg/__init__.py', 'pkg/mod.py', 'folder/__main__.py'): open(name, 'w').close()\n"
+    )
     events, finished = run_agent(setup + script, python=python)
-    assert finished.stderr == ""
-    assert keys(events) == sorted(["main", *(f"main/{name}" for name in (
-        "other.py.1", "other.py.2", "other.py.3", "other.py.4", "pkg.mod.1", "pkg.mod.2", "-c.1", "-c.2", "folder.1", "-.1", "python.1"))])
+    assert "" == finished.stderr
+    assert sorted(
+        [
+            "main",
+            *(
+                f"main/{name}"
+                for name in (
+                    "other.py.1",
+                    "other.py.2",
+                    "other.py.3",
+                    "other.py.4",
+                    "pkg.mod.1",
+                    "pkg.mod.2",
+                    "-c.1",
+                    "-c.2",
+                    "folder.1",
+                    "-.1",
+                    "python.1",
+                )
+            ),
+        ]
+    ) == keys(events)
 
 
 def test_ranks(run_agent, python):
     script = """
 import os, subprocess, sys
 code = 'import subprocess, sys; subprocess.run([sys.executable, "-c", "pass"])'
-children = [subprocess.Popen([sys.executable, '-c', code], env=dict(os.environ, RANK=str(r), WORLD_SIZE='2', LOCAL_RANK=str(r))) for r in range(2)]
+children = [subprocess.Popen([sys.executable, '-c', code], env=dict(os.environ, RANK=str(r), WORLD_SIZE='2',
+    LOCAL_RANK=str(r))) for r in range(2)]
 print([child.wait() for child in children])
 again = subprocess.run([sys.executable, '-c', 'pass'], env=dict(os.environ, RANK='0'))
 """
     events, _ = run_agent(script, python=python)
-    assert keys(events) == ["main", "main/rank0", "main/rank0.2", "main/rank0/-c.1", "main/rank1", "main/rank1/-c.1"]
-    assert [(event["rank"], event["local_rank"], event["world_size"]) for event in of_kind(events, "start", "main/rank1")] == [(1, 1, 2)]
+    assert ["main", "main/rank0", "main/rank0.2", "main/rank0/-c.1", "main/rank1", "main/rank1/-c.1"] == keys(events)
+    assert [(1, 1, 2)] == [
+        (event["rank"], event["local_rank"], event["world_size"]) for event in of_kind(events, "start", "main/rank1")
+    ]
 
 
 def test_a_hostile_rank_makes_no_path(run_agent, python, tmp_path):
-    events, _ = run_agent("import os; os.environ['RANK'] = '../../../escaped'; import subprocess, sys; subprocess.run([sys.executable, '-c', 'pass'])", python=python)
-    assert keys(events) == ["main", "main/-c.1"]
+    events, _ = run_agent(
+        (
+            "import os; os.environ['RANK'] = '../../../escaped'; import subprocess, sys; "
+            "subprocess.run([sys.executable, '-c', 'pass'])"
+        ),
+        python=python,
+    )
+    assert ["main", "main/-c.1"] == keys(events)
     assert not (tmp_path / "escaped").exists()
 
 
 def test_two_interpreters_under_a_shell(tmp_path, python):
     environment = dict(bare_environment(), REPRO_EVENTS=str(tmp_path), PYTHONPATH=str(INJECT))
     (tmp_path / "b.py").touch()
-    subprocess.run(["sh", "-c", f"{python} -c pass; {python} {tmp_path}/b.py; {python} {tmp_path}/b.py"], env=environment, check=True)
-    assert parents(read_events(tmp_path)) == {"main": None, "b.py.1": None, "b.py.2": None}
+    subprocess.run(
+        ["sh", "-c", f"{python} -c pass; {python} {tmp_path}/b.py; {python} {tmp_path}/b.py"],
+        env=environment,
+        check=True,
+    )
+    assert {"main": None, "b.py.1": None, "b.py.2": None} == parents(read_events(tmp_path))
 
 
 def test_claims_are_free_of_races(run_agent):
-    script = "import subprocess, sys; print([p.wait() for p in [subprocess.Popen([sys.executable, '-c', 'pass']) for _ in range(20)]])"
+    script = (
+        "import subprocess, sys; "
+        "print([p.wait() for p in [subprocess.Popen([sys.executable, '-c', 'pass']) for _ in range(20)]])"
+    )
     events, _ = run_agent(script)
-    assert keys(events) == sorted(["main", *(f"main/-c.{number}" for number in range(1, 21))])
+    assert sorted(["main", *(f"main/-c.{number}" for number in range(1, 21))]) == keys(events)
 
 
 POOL = """
@@ -100,7 +142,7 @@ if __name__ == '__main__':
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_process_pools(run_agent, python, method):
     events, finished = run_agent(POOL, python=python, arguments=(method,))
-    assert (finished.stdout, finished.stderr) == ("[0, 1, 4, 9]\n", "")
+    assert ("[0, 1, 4, 9]\n", "") == (finished.stdout, finished.stderr)
     started = of_kind(events, "start")
     workers = {
         "fork": {"main/fork.1", "main/fork.2"},
@@ -109,8 +151,8 @@ def test_process_pools(run_agent, python, method):
     }[method]
     assert workers <= {event["process_key"] for event in started}
     assert workers <= {event["process_key"] for event in of_kind(events, "end")}
-    assert of_kind(events, "gap") == []
-    assert len(keys(events)) == len(set(keys(events)))
+    assert [] == of_kind(events, "gap")
+    assert len(set(keys(events))) == len(keys(events))
 
 
 def test_claimed_keys_do_not_reach_grandchildren(run_agent):
@@ -125,23 +167,28 @@ if __name__ == '__main__':
     print('REPRO_CLAIMED_KEY' in os.environ)
 """
     events, finished = run_agent(script)
-    assert finished.stdout == "False\nFalse\n"
+    assert "False\nFalse\n" == finished.stdout
     assert "main/-c.2/-c.1" in keys(events)
 
 
 def test_exec_is_an_end_and_a_child(run_agent, python):
-    script = "import os, sys\ntry: os.execvp('no-such-program', ['no-such-program'])\nexcept OSError: pass\nos.execv(sys.executable, [sys.executable, '-c', 'print(1)'])"
+    script = (
+        "import os, sys\ntry: os.execvp('no-such-program', ['no-such-program'])\n"
+        "except OSError: pass\nos.execv(sys.executable, [sys.executable, '-c', 'print(1)'])"
+    )
     events, finished = run_agent(script, python=python)
-    assert finished.stdout == "1\n"
-    assert parents(events) == {"main": None, "main/-c.1": "main"}
-    assert len(of_kind(events, "end", "main")) == 1
-    assert of_kind(events, "spawn", "main")[-1]["argv"] == [python, "-c", "print(1)"]
+    assert "1\n" == finished.stdout
+    assert {"main": None, "main/-c.1": "main"} == parents(events)
+    assert 1 == len(of_kind(events, "end", "main"))
+    assert [python, "-c", "print(1)"] == of_kind(events, "spawn", "main")[-1]["argv"]
 
 
 def test_a_cleared_environment_is_seen_as_a_spawn(run_agent, python):
-    events, _ = run_agent("import subprocess, sys; subprocess.run([sys.executable, '-c', 'pass'], env={})", python=python)
-    assert keys(events) == ["main"]
-    assert of_kind(events, "spawn")[0]["argv"] == [python, "-c", "pass"]
+    events, _ = run_agent(
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'pass'], env={})", python=python
+    )
+    assert ["main"] == keys(events)
+    assert [python, "-c", "pass"] == of_kind(events, "spawn")[0]["argv"]
 
 
 def test_every_way_to_start_a_program(run_agent, python):
@@ -152,20 +199,29 @@ os.waitpid(os.posix_spawn('/bin/true', ['true', 'x'], {}), 0)
 subprocess.run([b'true', os.fsdecode(b'\\xff')], preexec_fn=lambda: None)
 """
     events, finished = run_agent(script, python=python)
-    assert finished.stderr == ""
-    assert [event["argv"] for event in of_kind(events, "spawn", "main")] == [
-        ["/bin/sh", "-c", "true"], ["true"], ["sh", "-c", "true"], ["true", "x"], ["true", "\\udcff"]]
+    assert "" == finished.stderr
+    assert [
+        ["/bin/sh", "-c", "true"],
+        ["true"],
+        ["sh", "-c", "true"],
+        ["true", "x"],
+        ["true", "\\udcff"],
+    ] == [event["argv"] for event in of_kind(events, "spawn", "main")]
 
 
 def test_os_exit_leaves_no_goodbye_but_all_events(run_agent, python):
     events, _ = run_agent("import os; open('x', 'w').close(); os._exit(7)", python=python)
-    assert of_kind(events, "end") == []
+    assert [] == of_kind(events, "end")
     assert of_kind(events, "open")[-1]["path"].endswith("/x")
 
 
 def test_key_survives_claims_that_cannot_be_made(run_agent, python):
-    script = "import os, shutil; shutil.rmtree(os.environ['REPRO_EVENTS'] + '/claims'); open(os.environ['REPRO_EVENTS'] + '/claims', 'w').close()\nif os.fork() == 0: raise SystemExit\nos.wait()"
+    script = (
+        "import os, shutil; shutil.rmtree(os.environ['REPRO_EVENTS'] + '/claims'); "
+        "open(os.environ['REPRO_EVENTS'] + '/claims', 'w').close()\n"
+        "if os.fork() == 0: raise SystemExit\nos.wait()"
+    )
     events, finished = run_agent(script, python=python)
-    assert finished.stderr == ""
+    assert "" == finished.stderr
     (child,) = [key for key in keys(events) if key != "main"]
     assert child.startswith("main/fork.pid")

@@ -8,7 +8,8 @@ from event_logs import entropy_document, of_kind
 
 UNSEEDED = """
 import os, random, tempfile, time, uuid
-print(random.random(), random.gauss(0, 1), random.Random().random(), random.Random(None).random(), uuid.uuid4(), tempfile.mktemp())
+print(random.random(), random.gauss(0, 1), random.Random().random(), random.Random(None).random(),
+    uuid.uuid4(), tempfile.mktemp())
 random.seed(); print(random.random())
 random.seed(time.time()); print(random.random())
 random.seed(int.from_bytes(os.urandom(16), 'little')); print(random.random())
@@ -22,67 +23,113 @@ def test_an_unseeded_script_repeats_itself(run_agent, python):
     recorded, first = run_agent(UNSEEDED, python=python)
     replayed, second = run_agent(UNSEEDED, python=python, entropy=entropy_document(recorded))
     _, other = run_agent(UNSEEDED, python=python)
-    assert (first.stderr, second.stderr) == ("", "")
-    assert second.stdout == first.stdout
+    assert ("", "") == (first.stderr, second.stderr)
+    assert first.stdout == second.stdout
     assert not set(other.stdout.splitlines()) & set(first.stdout.splitlines())
     assert of_kind(recorded, "gap") == of_kind(replayed, "gap") == []
-    assert {event["substituted"] for event in of_kind(recorded, "entropy") + of_kind(recorded, "seed")} == {False}
-    assert {event["substituted"] for event in of_kind(replayed, "entropy")} == {True}
-    assert [event["replaying"] for event in of_kind(replayed, "start")] == [True, True]
-    for kind, names in (("entropy", ("stream", "ordinal", "value", "site")), ("seed", ("function", "argument")), ("generator", ("moment", "sha256"))):
-        assert [[event[name] for name in names] for event in of_kind(replayed, kind)] == [[event[name] for name in names] for event in of_kind(recorded, kind)]
+    assert {False} == {event["substituted"] for event in of_kind(recorded, "entropy") + of_kind(recorded, "seed")}
+    assert {True} == {event["substituted"] for event in of_kind(replayed, "entropy")}
+    assert [True, True] == [event["replaying"] for event in of_kind(replayed, "start")]
+    for kind, names in (
+        ("entropy", ("stream", "ordinal", "value", "site")),
+        ("seed", ("function", "argument")),
+        ("generator", ("moment", "sha256")),
+    ):
+        assert [[event[name] for name in names] for event in of_kind(recorded, kind)] == [
+            [event[name] for name in names] for event in of_kind(replayed, kind)
+        ]
 
 
 def test_seeds_are_told_with_their_site(run_agent, python, tmp_path):
-    script = "import random\ndef begin():\n    random.seed(2**70)\nbegin()\nrandom.seed('text')\nrandom.seed(a=7)\nrandom.Random(5)\nrandom.Random(-3)\nrandom.SystemRandom(4)\n"
+    script = (
+        "import random\ndef begin():\n    random.seed(2**70)\nbegin()\nrandom.seed('text')\n"
+        "random.seed(a=7)\nrandom.Random(5)\nrandom.Random(-3)\nrandom.SystemRandom(4)\n"
+    )
     events, finished = run_agent(script, python=python)
-    assert finished.stderr == ""
-    told = [(event["function"], event["ordinal"], event["argument"], event["site"].rpartition("/")[2]) for event in of_kind(events, "seed")]
-    assert told == [
+    assert "" == finished.stderr
+    told = [
+        (event["function"], event["ordinal"], event["argument"], event["site"].rpartition("/")[2])
+        for event in of_kind(events, "seed")
+    ]
+    assert [
         ("random.seed", 0, str(2**70), "script.py:3"),
         ("random.seed", 1, "'text'", "script.py:5"),
         ("random.seed", 2, "7", "script.py:6"),
         ("random.Random.seed", 0, "5", "script.py:7"),
         ("random.Random.seed", 1, "-3", "script.py:8"),
-    ]
+    ] == told
     assert of_kind(events, "seed")[0]["site"] == f"{tmp_path}/script.py:3" or python != sys.executable
 
 
 def test_only_the_recorded_process_is_put_back(run_agent, python):
     document = {"other": {"random.global": ["00"]}, "seeds": {"other": {"random.seed": ["1"]}}}
-    events, finished = run_agent("import random; random.seed(5); print(random.random())", python=python, entropy=document)
+    events, finished = run_agent(
+        "import random; random.seed(5); print(random.random())", python=python, entropy=document
+    )
     _, bare = run_agent("import random; random.seed(5); print(random.random())", python=python, agent=False)
-    assert finished.stdout == bare.stdout
-    assert {(gap["topic"], gap["subject"]) for gap in of_kind(events, "gap")} == {("randomness", "random.global"), ("randomness", "random.seed")}
+    assert bare.stdout == finished.stdout
+    assert {
+        ("randomness", "random.global"),
+        ("randomness", "random.seed"),
+    } == {(gap["topic"], gap["subject"]) for gap in of_kind(events, "gap")}
 
 
 def test_a_seed_is_substituted_and_said(run_agent, python):
     document = {"seeds": {"main": {"random.seed": ["123", "0.25", "77"]}}}
-    script = "import random\nrandom.seed(5); print(random.random()); random.seed(9.5); print(random.random()); random.seed('kept'); print(random.random())"
+    script = (
+        "import random\nrandom.seed(5); print(random.random()); random.seed(9.5); "
+        "print(random.random()); random.seed('kept'); print(random.random())"
+    )
     events, finished = run_agent(script, python=python, entropy=document)
-    _, bare = run_agent("import random\nfor seed in (123, 0.25, 'kept'): random.seed(seed); print(random.random())", python=python, agent=False)
-    assert finished.stdout == bare.stdout
-    assert [(event["argument"], event["substituted"]) for event in of_kind(events, "seed")] == [("123", True), ("0.25", True), ("'kept'", False)]
+    _, bare = run_agent(
+        "import random\nfor seed in (123, 0.25, 'kept'): random.seed(seed); print(random.random())",
+        python=python,
+        agent=False,
+    )
+    assert bare.stdout == finished.stdout
+    assert [
+        ("123", True),
+        ("0.25", True),
+        ("'kept'", False),
+    ] == [(event["argument"], event["substituted"]) for event in of_kind(events, "seed")]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"main": 7, "seeds": [], "settings": null}', '{"main": {"random.global": ["zz"]}}', '{"main": {"random.global": [5]}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"main": 7, "seeds": [], "settings": null}',
+        '{"main": {"random.global": ["zz"]}}',
+        '{"main": {"random.global": [5]}}',
+    ],
+)
 def test_a_broken_entropy_file_is_a_gap(run_agent, python, tmp_path, text):
     (tmp_path / "broken.json").write_text(text)
-    events, finished = run_agent("import random; print(len(str(random.random())) > 3)", python=python, env={"REPRO_ENTROPY": str(tmp_path / "broken.json")})
-    assert (finished.stdout, finished.stderr) == ("True\n", "")
+    events, finished = run_agent(
+        "import random; print(len(str(random.random())) > 3)",
+        python=python,
+        env={"REPRO_ENTROPY": str(tmp_path / "broken.json")},
+    )
+    assert ("True\n", "") == (finished.stdout, finished.stderr)
     assert of_kind(events, "gap")
 
 
 def test_too_many_values_are_one_gap(run_agent, python):
     events, _ = run_agent("import uuid\nfor _ in range(1010): uuid.uuid4()", python=python)
-    assert [event["ordinal"] for event in of_kind(events, "entropy") if event["stream"] == "uuid.uuid4"] == list(range(1000))
-    assert [(gap["topic"], gap["subject"]) for gap in of_kind(events, "gap")] == [("randomness", "uuid.uuid4")]
+    assert list(range(1000)) == [
+        event["ordinal"] for event in of_kind(events, "entropy") if event["stream"] == "uuid.uuid4"
+    ]
+    assert [("randomness", "uuid.uuid4")] == [(gap["topic"], gap["subject"]) for gap in of_kind(events, "gap")]
 
 
 def test_drawing_more_than_was_recorded_is_a_gap(run_agent, python):
     recorded, first = run_agent("import uuid; print(uuid.uuid4())", python=python)
-    replayed, second = run_agent("import uuid; print(uuid.uuid4()); print(uuid.uuid4())", python=python, entropy=entropy_document(recorded))
-    assert second.stdout.splitlines()[0] == first.stdout.strip()
+    replayed, second = run_agent(
+        "import uuid; print(uuid.uuid4()); print(uuid.uuid4())", python=python, entropy=entropy_document(recorded)
+    )
+    assert first.stdout.strip() == second.stdout.splitlines()[0]
     assert "replay drew more than the 1 values" in of_kind(replayed, "gap")[0]["reason"]
 
 
@@ -97,7 +144,8 @@ print(Mine().random(), Mine(5).random(), random.SystemRandom().getrandbits(8) < 
 class Odd(random.Random):
     def getstate(self): raise NotImplementedError
     def random(self): return 0.5
-print(Odd().random(), inspect.signature(random.Random.seed), random.seed.__doc__ == random.Random.seed.__doc__, random.Random.seed.__qualname__, uuid.uuid4.__module__)
+print(Odd().random(), inspect.signature(random.Random.seed),
+    random.seed.__doc__ == random.Random.seed.__doc__, random.Random.seed.__qualname__, uuid.uuid4.__module__)
 for bad in ([1], {}, object):
     try: random.seed(bad)
     except TypeError as error: print(type(error).__name__)
@@ -105,8 +153,8 @@ for bad in ([1], {}, object):
 """
     events, watched = run_agent(script, python=python)
     _, bare = run_agent(script, python=python, agent=False)
-    assert (watched.stdout, watched.stderr) == (bare.stdout, bare.stderr)
-    assert [gap["reason"] for gap in of_kind(events, "gap")] == ["NotImplementedError: "]
+    assert (bare.stdout, bare.stderr) == (watched.stdout, watched.stderr)
+    assert ["NotImplementedError: "] == [gap["reason"] for gap in of_kind(events, "gap")]
 
 
 def test_generators_are_digested_at_import_and_end(run_agent, python):
@@ -116,14 +164,18 @@ def test_generators_are_digested_at_import_and_end(run_agent, python):
     events, _ = run_agent("import random; random.seed(7)", python=python)
     words = random.Random(7).getstate()[1]
     expected = hashlib.sha256(b"".join(word.to_bytes(4, "little") for word in words)).hexdigest()
-    assert [(event["moment"], event["generator"]) for event in of_kind(events, "generator")] == [("import", "random.global"), ("end", "random.global")]
-    assert of_kind(events, "generator")[1]["sha256"] == f"sha256:{expected}"
+    assert [
+        ("import", "random.global"),
+        ("end", "random.global"),
+    ] == [(event["moment"], event["generator"]) for event in of_kind(events, "generator")]
+    assert f"sha256:{expected}" == of_kind(events, "generator")[1]["sha256"]
 
 
 NUMPY = """
 import os, time
 import numpy as np
-print(np.random.rand(), np.random.default_rng().random(), np.random.SeedSequence().entropy, np.random.MT19937().random_raw(), np.random.RandomState().rand())
+print(np.random.rand(), np.random.default_rng().random(), np.random.SeedSequence().entropy,
+    np.random.MT19937().random_raw(), np.random.RandomState().rand())
 np.random.seed(None); print(np.random.rand())
 np.random.seed(int(time.time() * 1e6) % 2**32); print(np.random.rand())
 print(np.random.default_rng(time.time_ns()).random(), np.random.default_rng(seed=time.time_ns()).random())
@@ -134,11 +186,15 @@ def test_numpy_unseeded(run_agent):
     recorded, first = run_agent(NUMPY)
     replayed, second = run_agent(NUMPY, entropy=entropy_document(recorded))
     _, other = run_agent(NUMPY)
-    assert (first.stderr, second.stderr) == ("", "")
-    assert second.stdout == first.stdout
+    assert ("", "") == (first.stderr, second.stderr)
+    assert first.stdout == second.stdout
     assert not set(other.stdout.split()) & set(first.stdout.split())
-    assert sum(event["stream"] == "numpy.randbits" for event in of_kind(recorded, "entropy")) == 6
-    assert [event["function"] for event in of_kind(replayed, "seed")] == ["numpy.random.seed", "numpy.random.default_rng", "numpy.random.default_rng"]
+    assert 6 == sum(event["stream"] == "numpy.randbits" for event in of_kind(recorded, "entropy"))
+    assert [
+        "numpy.random.seed",
+        "numpy.random.default_rng",
+        "numpy.random.default_rng",
+    ] == [event["function"] for event in of_kind(replayed, "seed")]
     assert of_kind(recorded, "gap") == of_kind(replayed, "gap") == []
 
 
@@ -149,8 +205,10 @@ warnings.simplefilter('error')
 import numpy as np
 np.random.seed(0); print(np.random.rand(3), np.random.default_rng(5).random(), np.random.default_rng([1, 2]).random())
 generator = np.random.default_rng(3)
-print(np.random.default_rng(generator) is generator, isinstance(generator, np.random.Generator), isinstance(np.random.SeedSequence(4), np.random.SeedSequence))
-print(pickle.loads(pickle.dumps(np.random.seed)) is np.random.seed, pickle.loads(pickle.dumps(np.random.default_rng)) is np.random.default_rng)
+print(np.random.default_rng(generator) is generator, isinstance(generator, np.random.Generator),
+    isinstance(np.random.SeedSequence(4), np.random.SeedSequence))
+print(pickle.loads(pickle.dumps(np.random.seed)) is np.random.seed,
+    pickle.loads(pickle.dumps(np.random.default_rng)) is np.random.default_rng)
 print(pickle.loads(pickle.dumps(generator)).random(), np.random.seed.__doc__[:20], np.random.default_rng.__name__)
 for wrong in (-1, 'x', 2**40):
     try: np.random.seed(wrong)
@@ -158,13 +216,15 @@ for wrong in (-1, 'x', 2**40):
 """
     events, watched = run_agent(script)
     _, bare = run_agent(script, agent=False)
-    assert (watched.stdout, watched.stderr) == (bare.stdout, bare.stderr)
-    assert of_kind(events, "gap") == []
-    assert [event["argument"] for event in of_kind(events, "seed")][:3] == ["0", "5", "[1, 2]"]
-    assert [event["version"] for event in of_kind(events, "library")] == [__import__("numpy").__version__]
+    assert (bare.stdout, bare.stderr) == (watched.stdout, watched.stderr)
+    assert [] == of_kind(events, "gap")
+    assert ["0", "5", "[1, 2]"] == [event["argument"] for event in of_kind(events, "seed")][:3]
+    assert [__import__("numpy").__version__] == [event["version"] for event in of_kind(events, "library")]
 
 
 def test_settings_of_this_process_are_read(run_agent, python):
-    script = "import gc\nagent = next(o for o in gc.get_objects() if type(o).__name__ == 'Agent')\nprint(agent.settings)"
+    script = (
+        "import gc\nagent = next(o for o in gc.get_objects() if type(o).__name__ == 'Agent')\nprint(agent.settings)"
+    )
     _, finished = run_agent(script, python=python, entropy={"settings": {"main": {"torch.num_threads": "1"}}})
-    assert json.loads(finished.stdout.replace("'", '"')) == {"torch.num_threads": "1"}
+    assert {"torch.num_threads": "1"} == json.loads(finished.stdout.replace("'", '"'))

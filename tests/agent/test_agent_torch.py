@@ -33,7 +33,8 @@ def main(seed, method):
             optimizer.step(); scheduler.step()
             print(loss.item().hex(), scheduler.get_last_lr()[0].hex())
     weights = b''.join(parameter.detach().numpy().tobytes() for parameter in model.parameters())
-    print(hashlib.sha256(weights).hexdigest(), torch.initial_seed() == seed, random.random(), numpy.random.rand(), torch.rand(1).item())
+    print(hashlib.sha256(weights).hexdigest(), torch.initial_seed() == seed, random.random(),
+        numpy.random.rand(), torch.rand(1).item())
     torch.save(model.state_dict(), 'model.pt'); torch.load('model.pt')
 
 if __name__ == '__main__':
@@ -54,21 +55,25 @@ def seeded(tmp_path_factory):
 
 def test_training_is_the_same_bit_for_bit(seeded):
     _, watched, bare, _ = seeded
-    assert (watched.returncode, watched.stderr) == (0, bare.stderr)
-    assert watched.stdout == bare.stdout
-    assert len(bare.stdout.splitlines()) == 13
+    assert (0, bare.stderr) == (watched.returncode, watched.stderr)
+    assert bare.stdout == watched.stdout
+    assert 13 == len(bare.stdout.splitlines())
 
 
 def test_losses_and_rates_are_what_the_script_printed(seeded):
     events, watched, _, _ = seeded
     printed = [line.split() for line in watched.stdout.splitlines()[:-1]]
     losses = [event for event in of_kind(events, "metric", "main") if event["name"] == "loss"]
-    assert [event["value"] for event in losses] == [loss for loss, _ in printed]
-    assert [event["step"] for event in losses] == list(range(12))
-    assert {event["dtype"] for event in losses} == {"float32"}
-    rates = {event["step"]: event["value"] for event in of_kind(events, "metric", "main") if event["name"] == "learning_rate.0"}
-    assert rates == {0: (0.01).hex(), 5: (0.005).hex(), 10: (0.0025).hex()}
-    assert [event["at"] for event in losses] == sorted(event["at"] for event in losses)
+    assert [loss for loss, _ in printed] == [event["value"] for event in losses]
+    assert list(range(12)) == [event["step"] for event in losses]
+    assert {"float32"} == {event["dtype"] for event in losses}
+    rates = {
+        event["step"]: event["value"]
+        for event in of_kind(events, "metric", "main")
+        if event["name"] == "learning_rate.0"
+    }
+    assert {0: (0.01).hex(), 5: (0.005).hex(), 10: (0.0025).hex()} == rates
+    assert sorted(event["at"] for event in losses) == [event["at"] for event in losses]
 
 
 def test_events_of_torch_are_as_the_schema_says(seeded):
@@ -76,8 +81,12 @@ def test_events_of_torch_are_as_the_schema_says(seeded):
 
     *_, folder = seeded
     validator = jsonschema.Draft202012Validator(json.loads((ROOT / "schemas/event-1.json").read_text()))
-    lines = [json.loads(line) for path in (folder / "events.0").glob("*.jsonl") for line in path.read_bytes().rstrip(b"\0").splitlines()]
-    assert [error.message for line in lines for error in validator.iter_errors(line)] == []
+    lines = [
+        json.loads(line)
+        for path in (folder / "events.0").glob("*.jsonl")
+        for line in path.read_bytes().rstrip(b"\0").splitlines()
+    ]
+    assert [] == [error.message for line in lines for error in validator.iter_errors(line)]
 
 
 def test_settings_generators_seeds_and_files_are_told(seeded):
@@ -86,41 +95,49 @@ def test_settings_generators_seeds_and_files_are_told(seeded):
 
     settings = {(event["moment"], event["name"]): event["value"] for event in of_kind(events, "setting", "main")}
     for moment in ("import", "first-step", "end"):
-        assert settings[moment, "torch.version"] == torch.__version__
-        assert settings[moment, "torch.deterministic_algorithms"] == "False"
-        assert settings[moment, "torch.default_dtype"] == "torch.float32"
+        assert torch.__version__ == settings[moment, "torch.version"]
+        assert "False" == settings[moment, "torch.deterministic_algorithms"]
+        assert "torch.float32" == settings[moment, "torch.default_dtype"]
         assert settings[moment, "torch.num_threads"].isdigit()
-    assert settings["first-step", "optimizer.0.class"] == "torch.optim.adamw.AdamW"
-    assert settings["first-step", "optimizer.0.group.0.betas"] == "(0.8, 0.9)"
+    assert "torch.optim.adamw.AdamW" == settings["first-step", "optimizer.0.class"]
+    assert "(0.8, 0.9)" == settings["first-step", "optimizer.0.group.0.betas"]
     assert ("first-step", "optimizer.0.group.0.params") not in settings
     digests = {(event["moment"], event["generator"]): event["sha256"] for event in of_kind(events, "generator", "main")}
-    assert set(digests) == {(m, g) for m in ("import", "first-step", "end") for g in ("random.global", "numpy.global", "torch.cpu")}
-    assert len({digests[moment, "torch.cpu"] for moment in ("import", "first-step", "end")}) == 3
+    assert {
+        (m, g) for m in ("import", "first-step", "end") for g in ("random.global", "numpy.global", "torch.cpu")
+    } == set(digests)
+    assert 3 == len({digests[moment, "torch.cpu"] for moment in ("import", "first-step", "end")})
     seeds = {event["function"]: event["argument"] for event in of_kind(events, "seed", "main")}
-    assert seeds == {"torch.manual_seed": "3", "numpy.random.seed": "3", "random.seed": "3"}
+    assert {"torch.manual_seed": "3", "numpy.random.seed": "3", "random.seed": "3"} == seeds
     files = [(event["path"], event["mode"]) for event in of_kind(events, "open", "main") if event["library"] == "torch"]
-    assert files == [(f"{folder}/model.pt", "write"), (f"{folder}/model.pt", "read")]
-    assert {event["name"] for event in of_kind(events, "library", "main")} == {"numpy", "torch"}
-    assert of_kind(events, "gap") == []
+    assert [(f"{folder}/model.pt", "write"), (f"{folder}/model.pt", "read")] == files
+    assert {"numpy", "torch"} == {event["name"] for event in of_kind(events, "library", "main")}
+    assert [] == of_kind(events, "gap")
 
 
 def test_workers_have_logs_of_their_own(seeded):
     events, *_ = seeded
     workers = {f"main/fork.{number}" for number in range(1, 5)}
-    assert {event["process_key"] for event in of_kind(events, "start")} == {"main"} | workers
-    assert {event["process_key"] for event in of_kind(events, "end")} == {"main"} | workers
-    assert {event["function"] for event in of_kind(events, "seed", "main/fork.2")} >= {"torch.manual_seed", "random.seed", "numpy.random.seed"}
-    assert of_kind(events, "metric", "main/fork.2") == []
+    assert {"main"} | workers == {event["process_key"] for event in of_kind(events, "start")}
+    assert {"main"} | workers == {event["process_key"] for event in of_kind(events, "end")}
+    assert {event["function"] for event in of_kind(events, "seed", "main/fork.2")} >= {
+        "torch.manual_seed",
+        "random.seed",
+        "numpy.random.seed",
+    }
+    assert [] == of_kind(events, "metric", "main/fork.2")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_an_unseeded_training_repeats_itself(run_agent, method):
     recorded, first = run_agent(TRAIN, arguments=("0", method))
     replayed, second = run_agent(TRAIN, arguments=("0", method), entropy=entropy_document(recorded))
-    assert (first.returncode, second.returncode, second.stderr) == (0, 0, first.stderr)
-    assert second.stdout == first.stdout
+    assert (0, 0, first.stderr) == (first.returncode, second.returncode, second.stderr)
+    assert first.stdout == second.stdout
     assert of_kind(recorded, "gap") == of_kind(replayed, "gap") == []
-    assert "True" in {str(event["substituted"]) for event in of_kind(replayed, "entropy") if event["stream"] == "torch.initial_seed"}
+    assert "True" in {
+        str(event["substituted"]) for event in of_kind(replayed, "entropy") if event["stream"] == "torch.initial_seed"
+    }
 
 
 SHAPES = """
@@ -156,7 +173,8 @@ class Other:
 b.param_groups[0]['lr'] = torch.tensor(0.25, device='meta'); b.param_groups[0]['params'] = []
 try: b.step()
 except Exception as error: print(type(error).__name__)
-print(torch.manual_seed(7).initial_seed(), torch.manual_seed(seed=8).initial_seed(), torch.seed() == torch.initial_seed())
+print(torch.manual_seed(7).initial_seed(), torch.manual_seed(seed=8).initial_seed(),
+    torch.seed() == torch.initial_seed())
 for wrong in ('x', None):
     try: torch.manual_seed(wrong)
     except Exception as error: print(type(error).__name__, error)
@@ -164,7 +182,10 @@ try: torch.manual_seed()
 except TypeError as error: print('manual_seed' in str(error))
 for function in (torch.save, torch.load, torch.autograd.backward, torch.random.manual_seed, torch.random.seed):
     print(pickle.loads(pickle.dumps(function)) is function, function.__module__, function.__doc__[:10])
-torch.save(weight, 'w.pt'); torch.save(weight, f=io.BytesIO()); torch.jit.save(torch.jit.script(torch.nn.Linear(2, 1)), 'scripted.pt'); torch.jit.load('scripted.pt')
+torch.save(weight, 'w.pt')
+torch.save(weight, f=io.BytesIO())
+torch.jit.save(torch.jit.script(torch.nn.Linear(2, 1)), 'scripted.pt')
+torch.jit.load('scripted.pt')
 compiled = torch.compile(lambda x: ((x * weight) ** 2).sum(), backend='eager', fullgraph=True)
 compiled(torch.ones(3)).backward()
 """
@@ -173,33 +194,46 @@ compiled(torch.ones(3)).backward()
 def test_losses_of_every_shape(run_agent, tmp_path):
     events, watched = run_agent(SHAPES, env={"PYTHONWARNINGS": "ignore"})
     _, bare = run_agent(SHAPES, agent=False, env={"PYTHONWARNINGS": "ignore"})
-    assert (watched.returncode, watched.stderr) == (bare.returncode, bare.stderr)
-    assert watched.stdout == bare.stdout
+    assert (bare.returncode, bare.stderr) == (watched.returncode, watched.stderr)
+    assert bare.stdout == watched.stdout
     assert watched.stdout.startswith("[]\n")
-    losses = [(event["step"], event["value"], event["dtype"]) for event in of_kind(events, "metric") if event["name"] == "loss"]
-    assert losses == [
+    losses = [
+        (event["step"], event["value"], event["dtype"])
+        for event in of_kind(events, "metric")
+        if event["name"] == "loss"
+    ]
+    assert [
         (0, (6.0).hex(), "float32"),
         (1, (6.0).hex(), "bfloat16"),
         (2, (9.0).hex(), "float64"),
         (3, (3.0).hex(), "float32"),
         (4, "nan", "float32"),
         (5, losses[-1][1], "float32"),
+    ] == losses
+    rates = {
+        (event["name"], event["step"]): float.fromhex(event["value"])
+        for event in of_kind(events, "metric")
+        if "rate" in event["name"]
+    }
+    assert {("learning_rate.0", 0): 0.5, ("learning_rate.1", 0): 0.1, ("optimizer.1.learning_rate.0", 0): 0.25} == rates
+    files = [
+        (event["path"].rpartition("/")[2], event["mode"])
+        for event in of_kind(events, "open")
+        if event["library"] == "torch"
     ]
-    rates = {(event["name"], event["step"]): float.fromhex(event["value"]) for event in of_kind(events, "metric") if "rate" in event["name"]}
-    assert rates == {("learning_rate.0", 0): 0.5, ("learning_rate.1", 0): 0.1, ("optimizer.1.learning_rate.0", 0): 0.25}
-    files = [(event["path"].rpartition("/")[2], event["mode"]) for event in of_kind(events, "open") if event["library"] == "torch"]
-    assert files == [("w.pt", "write"), ("scripted.pt", "write"), ("scripted.pt", "read")]
-    assert {(gap["topic"], gap["subject"]) for gap in of_kind(events, "gap")} == {
+    assert [("w.pt", "write"), ("scripted.pt", "write"), ("scripted.pt", "read")] == files
+    assert {
         ("trace", "loss"),
         ("trace", "optimizer.1.learning_rate.0"),
         ("randomness", "torch.manual_seed"),
-    }
+    } == {(gap["topic"], gap["subject"]) for gap in of_kind(events, "gap")}
 
 
 SETTINGS = """
 import os, torch
 os.environ['MKL_CBWR'] = 'AUTO'
-print(torch.get_num_threads(), torch.get_num_interop_threads(), torch.seed(), torch.rand(1).item(), torch.initial_seed())
+print(torch.get_num_threads(), torch.get_num_interop_threads(), torch.seed(), torch.rand(1).item(),
+    torch.initial_seed())
 torch.backends.cuda.matmul.fp32_precision = 'tf32'
 torch.use_deterministic_algorithms(True, warn_only=True)
 weight = torch.nn.Parameter(torch.ones(1))
@@ -211,15 +245,15 @@ def test_threads_and_seeds_are_restored_and_settings_that_conflict_are_said(run_
     recorded, first = run_agent(SETTINGS, env={"OMP_NUM_THREADS": "1"})
     document = entropy_document(recorded)
     document["settings"]["main"]["torch.num_interop_threads"] = "3"
-    replayed, second = run_agent(SETTINGS, env={"OMP_NUM_THREADS": "2"}, entropy=document)
+    _, second = run_agent(SETTINGS, env={"OMP_NUM_THREADS": "2"}, entropy=document)
     assert first.stdout.split()[0] == second.stdout.split()[0] == "1"
-    assert second.stdout.split()[1] == "3"
-    assert second.stdout.split()[2:] == first.stdout.split()[2:]
+    assert "3" == second.stdout.split()[1]
+    assert first.stdout.split()[2:] == second.stdout.split()[2:]
     settings = {(event["moment"], event["name"]): event["value"] for event in of_kind(recorded, "setting")}
-    assert settings["first-step", "torch.deterministic_algorithms_warn_only"] == "True"
+    assert "True" == settings["first-step", "torch.deterministic_algorithms_warn_only"]
     assert settings["end", "torch.backends.cuda.matmul.allow_tf32"].startswith(("unreadable", "True"))
     assert first.stderr == second.stderr == ""
-    assert [gap["subject"] for gap in of_kind(recorded, "gap")] == ["MKL_CBWR", "learning_rate"]
+    assert ["MKL_CBWR", "learning_rate"] == [gap["subject"] for gap in of_kind(recorded, "gap")]
 
 
 DEVICE = """
@@ -239,13 +273,15 @@ print(len(training._on_device))
 def test_losses_on_a_device_wait_together(run_agent):
     """A stand-in for a device: that nothing waits for a real one needs one."""
     events, finished = run_agent(DEVICE)
-    assert (finished.stdout, finished.stderr) == ("36\n", "")
+    assert ("36\n", "") == (finished.stdout, finished.stderr)
     losses = of_kind(events, "metric")
-    assert [(event["step"], float.fromhex(event["value"]), event["dtype"]) for event in losses] == [(step, step / 8, "float16") for step in range(100)]
+    assert [(step, step / 8, "float16") for step in range(100)] == [
+        (event["step"], float.fromhex(event["value"]), event["dtype"]) for event in losses
+    ]
 
 
 def test_a_torch_that_is_not_torch_is_a_gap(run_agent, tmp_path):
     (tmp_path / "torch.py").write_text("__version__ = '0'\n")
     events, finished = run_agent("import torch; print(torch.__version__)", python=sys.executable)
-    assert (finished.stdout, finished.stderr) == ("0\n", "")
-    assert {gap["topic"] for gap in of_kind(events, "gap")} == {"agent"}
+    assert ("0\n", "") == (finished.stdout, finished.stderr)
+    assert {"agent"} == {gap["topic"] for gap in of_kind(events, "gap")}

@@ -1,4 +1,4 @@
-"""Children of `multiprocessing`: forked ones leave by `os._exit`, and started ones race for their keys. Both are put right."""
+"""Children of `multiprocessing`: forked ones leave by `os._exit`, started ones race for their keys: both put right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAST = -1_000_000
 
 
 def install(module: Any, agent: Agent) -> None:
-    """See children end, and claim the key of each child that is started (not forked) in the order they are started in."""
+    """See children end, and claim the keys of those that are started, not forked, in the order they are started in."""
     module.register_after_fork(agent, lambda agent: module.Finalize(None, agent.end, exitpriority=_LAST))
     original = module.spawnv_passfds
 

@@ -1,4 +1,4 @@
-"""NumPy's generators. Each one that is not seeded takes its entropy from one place: `numpy.random.bit_generator.randbits`.
+"""NumPy's generators. Those not seeded take their entropy from one place: `numpy.random.bit_generator.randbits`.
 
 Stream: `numpy.randbits`, in decimal. It covers the legacy global state, `default_rng()`, `SeedSequence()` and
 `np.random.seed(None)`. NumPy 2 imports `numpy.random` only when it is first used.

@@ -1,7 +1,8 @@
 """Python's own generators. C code seeds them from the kernel, so their state is read just after.
 
-Streams: `random.global` (the module's functions) and `random.Random` (instances made without a seed, such as the one that
-names temporary files). A value is the Mersenne Twister's state: 625 unsigned 32-bit little-endian integers in hexadecimal.
+Streams: `random.global` (the module's functions) and `random.Random` (instances made without a seed, such as the one
+that names temporary files). A value is the Mersenne Twister's state: 625 unsigned 32-bit little-endian integers in
+hexadecimal.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def install(module: Any, agent: Agent) -> None:
     def seed(self: Any, a: Any = None, version: int = 2) -> None:
         if a is not None:
             function = "random.seed" if self is shared else "random.Random.seed"
-            told = agent.guard("randomness", function, lambda: agent.seed(function, a, library, substitute=self is shared))
+            told = agent.guard(
+                "randomness", function, lambda: agent.seed(function, a, library, substitute=self is shared)
+            )
             a = a if told is None else told
         original(self, a, version)
         if a is None:

@@ -1,13 +1,13 @@
-"""PyTorch: the loss at every backward, the learning rate, seeds, generators, the settings that bear on the bits, its files.
+"""PyTorch: loss at every backward, learning rates, seeds, generators, the settings that bear on the bits, its files.
 
 Streams: `torch.initial_seed` (the default CPU generator seeds itself when torch is imported), `torch.seed`.
-Metrics: `loss` counts backward passes of single-element tensors; `learning_rate.G` counts steps of the first optimizer that
-steps, `optimizer.K.learning_rate.G` those of the K-th. A rate is told when it changes. Values are exact: the float64 of a
-float16, bfloat16 or float32 is that number.
+Metrics: `loss` counts backward passes of single-element tensors; `learning_rate.G` counts steps of the first
+optimizer that steps, `optimizer.K.learning_rate.G` those of the K-th. A rate is told when it changes. Values are
+exact: the float64 of a float16, bfloat16 or float32 is that number.
 
-One thing is done, not only watched, when torch is imported: each function of MKL's vector math library is called once, on a
-few numbers. Its first call races with itself when several threads make it (pytorch/pytorch#188792); later ones are the same
-bit for bit with and without this.
+One thing is done, not only watched, when torch is imported: each function of MKL's vector math library is called
+once, on a few numbers. Its first call races with itself when several threads make it (pytorch/pytorch#188792); later
+ones are the same bit for bit with and without this.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ MODULES = ("torch", "torch.optim.optimizer", "torch._dynamo.trace_rules")
 FETCH_EVERY = 64
 """How many losses wait on a GPU before they are fetched together, so that no step waits for its own."""
 
-_VECTOR_MATH = "acos asin atan cos erf erfc erfinv exp expm1 log log10 log1p log2 sin sqrt tan tanh sinh cosh".split()
+_VECTOR_MATH = (
+    *("acos", "asin", "atan", "cos", "cosh", "erf", "erfc", "erfinv", "exp", "expm1"),
+    *("log", "log10", "log1p", "log2", "sin", "sinh", "sqrt", "tan", "tanh"),
+)
 _READ_AT_FIRST_USE = (b"ATEN_CPU_CAPABILITY", b"MKL_CBWR", b"MKL_ENABLE_INSTRUCTIONS")
 
 _SETTINGS = (
@@ -149,7 +152,9 @@ class Training:
 
         def seed() -> int:
             drawn = str(draw())
-            return int(agent.guard("randomness", "torch.seed", agent.entropy, "torch.seed", drawn, library, reseed) or drawn)
+            return int(
+                agent.guard("randomness", "torch.seed", agent.entropy, "torch.seed", drawn, library, reseed) or drawn
+            )
 
         manual_seed, draw = torch.manual_seed, torch.seed
         _replace(manual_seed, agent.wrap(manual_seed, before, "randomness", "torch.manual_seed"), torch, torch.random)
@@ -185,7 +190,9 @@ class Training:
 
     def _on_putenv(self, name: Any, value: Any) -> None:
         if name in _READ_AT_FIRST_USE and not self._training:
-            reason = "set after torch was imported: under the recorder it may be without effect, since MKL was warmed up"
+            reason = (
+                "set after torch was imported: under the recorder it may be without effect, since MKL was warmed up"
+            )
             self._agent.gap("trace", os.fsdecode(name), reason)
 
     # settings
@@ -207,7 +214,9 @@ class Training:
             except AttributeError:
                 continue  # this torch does not have it
             except RuntimeError as error:
-                value = f"unreadable: {str(error).partition(',')[0][:120]}"  # the older and the newer TF32 switch at odds
+                value = (
+                    f"unreadable: {str(error).partition(',')[0][:120]}"  # the older and the newer TF32 switch at odds
+                )
             self._agent.emit("setting", moment=moment, name=name or f"torch.{path}", value=str(value))
 
     def _tell_optimizer(self, optimizer: Any, index: int) -> None:

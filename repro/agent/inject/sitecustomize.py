@@ -1,14 +1,14 @@
 """Wake the agent in a Python process, then make way for the `sitecustomize` that this file hides.
 
-This folder is the only one that `repro record` puts on PYTHONPATH. Python imports this file before any user code; it loads
-the agent by path, under the name `_repro_agent`, so that neither `repro` nor anything it depends on need exist in the
-environment being recorded. PYTHONPATH stays as it is, because child processes need it; `sys.path` is put right.
+This folder is the only one that `repro record` puts on PYTHONPATH. Python imports this file before any user code; it
+loads the agent by path, under the name `_repro_agent`, so that neither `repro` nor anything it depends on need exist
+in the environment being recorded. PYTHONPATH stays as it is, because child processes need it; `sys.path` is put
+right.
 """
-
-import sys
 
 import _frozen_importlib
 import _frozen_importlib_external
+import sys
 
 
 def _wake() -> None:
@@ -21,7 +21,7 @@ def _wake() -> None:
         spec = _frozen_importlib_external.spec_from_file_location(
             "_repro_agent", package + "/__init__.py", submodule_search_locations=[package]
         )
-        _frozen_importlib._load(spec).start()
+        _frozen_importlib._load(spec).start()  # type: ignore[attr-defined]
     except Exception:
         pass
 
@@ -30,7 +30,7 @@ def _give_way() -> None:
     """Run the next `sitecustomize` on the path in our place, errors included.
 
     Raises:
-        ImportError: There is none. Naming `sitecustomize`, it is what Python's `site` expects and passes over in silence.
+        ImportError: There is none. It names `sitecustomize`: Python's `site` expects that, and passes it over.
     """
     spec = _frozen_importlib_external.PathFinder.find_spec(__name__)
     if spec is None or spec.loader is None or spec.origin == __file__:
