@@ -218,7 +218,8 @@ for wrong in (-1, 'x', 2**40):
     _, bare = run_agent(script, agent=False)
     assert (bare.stdout, bare.stderr) == (watched.stdout, watched.stderr)
     assert [] == of_kind(events, "gap")
-    assert ["0", "5", "[1, 2]"] == [event["argument"] for event in of_kind(events, "seed")][:3]
+    assert ["0", "5", "[1, 2]", "3"] == [event["argument"] for event in of_kind(events, "seed")][:4]
+    assert not [event for event in of_kind(events, "seed") if " at 0x" in event["argument"]]
     assert [__import__("numpy").__version__] == [event["version"] for event in of_kind(events, "library")]
 
 

@@ -47,11 +47,15 @@ def _watch_seeds(module: Any, agent: Agent) -> None:
 
 def _watch_seed(module: Any, name: str, library: str, agent: Agent) -> None:
     function = f"numpy.random.{name}"
+    # None is no seed but entropy, and an existing generator is passed through as it is
+    no_seed = (type(None), module.Generator, module.BitGenerator, module.RandomState)
 
     def before(args: Any, kwargs: Any) -> Any:
         if args:
-            return None if args[0] is None else ((agent.seed(function, args[0], library), *args[1:]), kwargs)
-        if kwargs.get("seed") is None:
+            return (
+                None if isinstance(args[0], no_seed) else ((agent.seed(function, args[0], library), *args[1:]), kwargs)
+            )
+        if isinstance(kwargs.get("seed"), no_seed):
             return None
         return args, dict(kwargs, seed=agent.seed(function, kwargs["seed"], library))
 
