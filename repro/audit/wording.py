@@ -85,5 +85,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def capital(text: str) -> str:
-    """Return a phrase as the beginning of a sentence."""
-    return text[:1].upper() + text[1:]
+    """Return a phrase as the beginning of a sentence; a name such as `learning_rate.0` is left as it is."""
+    first = text.partition(" ")[0].rstrip(",;:")
+    return text[:1].upper() + text[1:] if first.isalpha() else text
