@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from repro.evidence.canonical import storable
-from repro.evidence.model import Gap, Process, Record, Run, Status, Tolerance
+from repro.evidence.model import Fact, Gap, Process, Record, Run, Status, Tolerance
 from repro.record import redact
 from repro.record.capture import Findings
 from repro.record.eventlog import Events, Start
@@ -65,8 +65,8 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
     return Record(
         run=_run(identity, ended, argv),
         processes=processes,
-        facts=tuple(_first(findings.facts, lambda f: (f.topic, f.name))),
-        gaps=tuple(_first(gaps, lambda gap: gap)),
+        facts=tuple(sorted(_first(findings.facts, _fact_key), key=_fact_key)),
+        gaps=tuple(sorted(set(gaps), key=lambda g: (g.topic, g.subject, g.reason))),
         code_files=tuple(_first(findings.code_files, lambda f: f.path)),
         packages=tuple(_first(findings.packages, lambda p: (p.name, p.location))),
         data_files=tuple(_first(findings.data_files, lambda f: (f.path, f.role))),
@@ -131,6 +131,10 @@ def _first(rows: Iterable[_Row], key: Callable[[_Row], Hashable]) -> list[_Row]:
     for row in rows:
         found.setdefault(key(row), row)
     return list(found.values())
+
+
+def _fact_key(fact: Fact) -> tuple[str, str]:
+    return fact.topic, fact.name
 
 
 def _processes(events: Events) -> tuple[tuple[Process, ...], list[Gap]]:

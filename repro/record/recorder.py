@@ -27,7 +27,7 @@ from repro.evidence.store import RunDirectory, Store
 from repro.record import assemble, capture, eventlog, signals, worktree
 from repro.record.capture import Context, Findings, Patience, observed
 from repro.record.signals import Signals
-from repro.record.streams import KEEP_BYTES, Copier, Wanted, digest_kept
+from repro.record.streams import Copier, Wanted, digest_kept
 from repro.record.supervise import Job, Launcher, Outcome, find_command, start_local, supervise
 
 INJECT: Final = Path(repro.__file__).parent / "agent" / "inject"
@@ -291,7 +291,7 @@ def _stream(name: str, copier: Copier, store: Store) -> Findings:
     if copier.keeping_failed:
         reasons.append(f"only the first {copier.kept_bytes} bytes were kept: {copier.keeping_failed}")
     elif copier.size_bytes > copier.kept_bytes:
-        reasons.append(f"only the first {KEEP_BYTES} of {copier.size_bytes} bytes were kept")
+        reasons.append(f"only the first {copier.kept_bytes} of {copier.size_bytes} bytes were kept")
     if copier.cut_off:
         reasons.append("a process held it open after the command had ended: what it wrote later was not seen")
     return Findings(facts=facts, gaps=tuple(Gap(topic="stream", subject=name, reason=reason) for reason in reasons))

@@ -95,11 +95,11 @@ class _Hasher:
 
     def row(self, event: Open, role: Literal["input", "output"]) -> list[DataFile]:
         """Return the row of a file, or none for what does not belong to the run."""
+        if role == "output" and event.path.endswith(".pyc"):
+            return []
         event = _source(event)
         path = event.path
         if path.startswith(self._home) and not path.startswith(self._root):
-            return []
-        if role == "output" and path.endswith(".pyc"):
             return []
         about = _stat(path)
         if about is None and role == "output":
