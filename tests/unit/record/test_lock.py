@@ -171,5 +171,13 @@ def test_the_capture_asks_once_per_environment(start: Start, index, tmp_path: Pa
     assert capture.beside(elsewhere).fact("environment", "lock") is None
 
 
+def test_a_lock_that_is_known_is_not_asked_for_again(start: Start, tmp_path: Path, context) -> None:
+    known = tuple(
+        Fact(topic="environment", name=name, value="sha256:00", source="observed") for name in ("lock", "fingerprint")
+    )
+    ctx = context(tmp_path, interpreter=start, findings=Findings(facts=known, packages=(package("alpha", "1.0"),)))
+    assert capture.beside(ctx) == Findings()
+
+
 def test_the_capture_has_nothing_to_do_without_an_environment(tmp_path: Path, context) -> None:
     assert capture.beside(context(tmp_path)) == Findings()
