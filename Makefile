@@ -68,12 +68,16 @@ docs: setup ## Write the generated reference pages
 docs-check: setup
 	$(BIN)/python docs/generate.py --check
 
-package: setup ## Build the wheel and the source archive twice; fail unless they are equal byte for byte
-	rm -rf build/package
+package: setup ## Build wheel and source archive twice; fail unless they are equal byte for byte and the wheel works
+	rm -rf build/package && mkdir -p build
 	for copy in first second; do \
-		SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --quiet --no-isolation --outdir build/package/$$copy; done
+		SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir build/package/$$copy \
+			>build/package-$$copy.log || { cat build/package-$$copy.log; exit 1; }; done
 	diff -r build/package/first build/package/second
-	@ls -l build/package/first
+	$(BIN)/python -m pip install -qq --no-deps --target build/package/installed build/package/first/*.whl
+	cd build/package/installed && PYTHONPATH=. ../../../$(BIN)/python -c "import repro.evidence.schema as schema; \
+		assert 'build/package/installed' in str(schema.directory()), schema.directory(); schema.ddl(1)"
+	@sha256sum build/package/first/*
 
 lock: setup ## Compile requirements/dev.txt from pyproject.toml and dev.in
 	$(BIN)/python -m piptools compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
