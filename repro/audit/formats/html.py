@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,17 +27,7 @@ _REPORT_ID: Final = re.compile(r"[0-9a-f-]{1,40}")
 
 def render(report: Report) -> bytes:
     """Return the page as UTF-8."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"moment": _moment, "short": _short, "command": _command}
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(
+    page = _template().render(
         report=report,
         plots=tuple(_plots(report)),
         width=WIDTH,
@@ -46,6 +37,20 @@ def render(report: Report) -> bytes:
         footer=report.report_id if _REPORT_ID.fullmatch(report.report_id) else "",
     )
     return page.encode("utf-8")
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"moment": _moment, "short": _short, "command": _command}
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _finalize(value: Any) -> Any:

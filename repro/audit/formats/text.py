@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from textwrap import wrap
 from typing import Final
@@ -18,11 +19,11 @@ _TABLES: Final = frozenset({"Checks", "Metrics, bit by bit", "Outputs", "Differe
 
 def render(report: Report) -> bytes:
     """Return the report as UTF-8 text, at most 100 characters wide where words allow."""
-    return ("\n".join(_lines(report)) + "\n").encode("utf-8")
+    return "".join(f"{visible(line)}\n" for line in _lines(report)).encode("utf-8")
 
 
 def _lines(report: Report) -> Iterator[str]:
-    yield f"Audit report {visible(report.report_id)}, {visible(report.reported_at)} (UTC), repro {report.tool_version}"
+    yield f"Audit report {report.report_id}, {report.reported_at} (UTC), repro {report.tool_version}"
     yield from _subject("Record", report.subject)
     if report.replay is not None:
         yield from _subject("Replay", report.replay)
@@ -44,7 +45,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _heading("How to check it yourself")
     for number, step in enumerate(report.steps, start=1):
         yield from _item(f"{step.title}. {step.text}", f"{number}. ")
-        yield from (f"      {visible(command)}" for command in step.commands)
+        yield from (f"      {command}" for command in step.commands)
     for table in report.tables:
         if table.title in _TABLES:
             yield from _table(table)
@@ -56,7 +57,8 @@ def _heading(text: str) -> Iterator[str]:
     yield "-" * len(text)
 
 
-def _item(text: str, mark: str) -> Iterator[str]:
+def _item(text: str, mark: str = "") -> Iterator[str]:
+    """Yield text wrapped behind a mark; made visible first, for wrapping would swallow tabs and line ends."""
     lines = wrap(visible(text), _WIDTH - len(mark), break_on_hyphens=False) or [""]
     yield mark + lines[0]
     yield from (" " * len(mark) + line for line in lines[1:])
@@ -64,23 +66,23 @@ def _item(text: str, mark: str) -> Iterator[str]:
 
 def _subject(which: str, subject: Subject) -> Iterator[str]:
     yield ""
-    yield from _item(" ".join(subject.command), f"{which} {subject.run_id}: ")
-    yield f"  started {visible(subject.started_at)}, ran {subject.wall_seconds} s, {visible(subject.outcome)}"
+    yield from _item(f"{which} {subject.run_id}: {shlex.join(subject.command)}")
+    yield from _item(f"started {subject.started_at}, ran {subject.wall_seconds} s, {subject.outcome}", "  ")
     yield f"  manifest {subject.manifest_sha256}"
     for keyid in (*subject.signed_by, *subject.signed_by_unknown):
-        yield f"  signed by {visible(keyid)}"
+        yield from _item(f"signed by {keyid}", "  ")
 
 
 def _light(light: Light) -> Iterator[str]:
     yield ""
-    yield from _item(light.sentence, f"{light.name}: {light.word}. ")
+    yield from _item(f"{light.name}: {light.word}. {light.sentence}")
     for why in light.why:
         yield from _item(why, "  ")
 
 
 def _table(table: Table) -> Iterator[str]:
     yield from _heading(table.title)
-    rows = [tuple(column.name for column in table.columns), *(tuple(map(visible, row)) for row in table.rows)]
+    rows = [tuple(map(visible, row)) for row in (tuple(column.name for column in table.columns), *table.rows)]
     widths = [min(40, max(len(row[i]) for row in rows)) for i in range(len(table.columns))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
