@@ -103,7 +103,7 @@ def test_it_prepares_a_site_for_a_command_without_python(executor: Any, tmp_path
         assert callable(site.start)
         assert site.isolation, "what is not isolated must be said"
         assert all(sentence.endswith(".") for sentence in site.isolation)
-        assert {"replay"} >= {fact.topic for fact in site.facts}
+        assert {"replay", "environment"} >= {fact.topic for fact in site.facts}
         site.close()
     finally:
         place.remove()

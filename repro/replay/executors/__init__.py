@@ -44,7 +44,7 @@ class Site:
     isolation: tuple[str, ...] = ()
     """What was not isolated, in sentences for the report."""
     facts: tuple[Fact, ...] = ()
-    """For the record of the replay, topic `replay`."""
+    """For the record of the replay: topic `replay`, and what is known of its environment."""
     close: Callable[[], None] = lambda: None
     """Gives back what was held."""
 

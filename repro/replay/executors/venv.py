@@ -14,7 +14,7 @@ from repro.record.supervise import start_local
 from repro.replay import environment
 from repro.replay.conditions import HOST_HINT, Condition
 from repro.replay.executors import Site
-from repro.replay.interpreters import choose
+from repro.replay.interpreters import Interpreter, choose
 from repro.replay.machine import Machine
 from repro.replay.plan import Plan, Python
 from repro.replay.relocation import Move
@@ -70,18 +70,20 @@ def prepare(plan: Plan, workspace: Workspace, store: Store, machine: Machine, pr
         },
         moves=_moves(plan.python, built.prefix),
         isolation=_NOT_ISOLATED,
-        facts=tuple(
-            Fact(topic="replay", name=name, value=value, source="observed")
-            for name, value in {
-                "environment": "reused" if built.reused else "built",
-                "lock": plan.lock,
-                "interpreter": os.fspath(interpreter.executable),
-                "built_from_source": ", ".join(built.built_from_source),
-            }.items()
-            if value
-        ),
+        facts=_facts(built, interpreter, plan.lock),
         close=built.close,
     )
+
+
+def _facts(built: environment.Built, interpreter: Interpreter, lock: str) -> tuple[Fact, ...]:
+    """Say what was built; the recorder need not ask the index for a lock, as the environment came from this one."""
+    known = {
+        ("environment", "lock"): lock,
+        ("replay", "environment"): "reused" if built.reused else "built",
+        ("replay", "interpreter"): os.fspath(interpreter.executable),
+        ("replay", "built_from_source"): ", ".join(built.built_from_source),
+    }
+    return tuple(Fact(topic=t, name=n, value=value, source="observed") for (t, n), value in known.items() if value)
 
 
 def _interpreter(python: Python, machine: Machine) -> Condition:

@@ -82,8 +82,9 @@ def test_a_site_with_the_locked_environment(
     assert (str(place.root),) == site.python_path
     assert [("/env", prefix)] == [(move.recorded, move.here) for move in site.moves]
     assert None is site.environment["PYTHONHOME"]
-    facts = {fact.name: fact.value for fact in site.facts}
-    assert ("built", lock) == (facts["environment"], facts["lock"])
+    facts = {(fact.topic, fact.name): fact.value for fact in site.facts}
+    assert ("built", lock) == (facts["replay", "environment"], facts["environment", "lock"])
+    assert ("replay", "built_from_source") not in facts
     site.close()
     lines: list[str] = []
     again = venv.prepare(plan, place, store, here, lines.append)

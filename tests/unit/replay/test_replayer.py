@@ -85,6 +85,8 @@ def test_an_unseeded_run_is_repeated_in_a_rebuilt_environment(
     assert found.original.run.run_id == again.run.replay_of
     assert str(store.cache / "venvs") in (again.fact("environment", "prefix") or "")
     assert recorded.record.fact("code", "tree") == again.fact("code", "tree")
+    assert found.original.fact("environment", "lock") == again.fact("environment", "lock")
+    assert not any("resolving" in line for line in lines)
     assert ("venv", "built", found.plan.digest) == tuple(
         again.fact("replay", name) for name in ("executor", "environment", "plan")
     )
