@@ -14,7 +14,7 @@ RESTORED_SETTINGS: Final = ("torch.num_threads", "torch.num_interop_threads")
 
 
 def document(record: Record) -> str:
-    """Return what `REPRO_ENTROPY` names:
+    """Return the document that `REPRO_ENTROPY` names.
 
     `{process_key: {stream: [value, …]}, "seeds": {process_key: {function: [argument, …]}},
     "settings": {process_key: {name: value}}}`. A list ends where an ordinal is missing, since what follows would be
