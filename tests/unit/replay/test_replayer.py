@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ def project(tmp_path: Path) -> Path:
     (root / ".gitignore").write_text("data/\nruns/\n")
     subprocess.run(["git", "init", "-q", str(root)], check=True)
     return root
+
+
+@pytest.fixture(autouse=True)
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept scratch directories go with the test's own folder."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def _record(store: Store, bare: Path, project: Path, *argv: str, **more: Any) -> Recorded:
@@ -108,7 +115,6 @@ def test_a_replay_can_be_replayed_and_the_host_executor_rebuilds_nothing(
     assert first.scratch is not None
     assert (first.scratch / "runs" / "sum.txt").is_file()
     second = replay(first.replay.directory, store, Options(executor="host"), progress=print)
-    shutil.rmtree(first.scratch)
     assert first.replay.run_id == second.replay.record.run.replay_of
     digests = {_output(r, "runs/sum.txt") for r in (recorded.record, first.replay.record, second.replay.record)}
     assert 1 == len(digests)
@@ -181,7 +187,6 @@ def test_little_is_inherited_and_what_is_passed_is_passed(
     found = replay(recorded.directory, store, options, progress=print)
     assert found.scratch is not None
     assert "[None, '3', 'UTC']" == (found.scratch / "runs" / "env").read_text()
-    shutil.rmtree(found.scratch)
     monkeypatch.delenv("PASSED")
     with pytest.raises(UsageError, match="PASSED"):
         replay(recorded.directory, store, options, progress=print)
