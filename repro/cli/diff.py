@@ -91,5 +91,6 @@ def _metric(metric: MetricComparison) -> str:
     apart = f", {first.ulps} ulp apart" if first.ulps is not None else ""
     return (
         f"{name}: differs from step {first.step} on: "
-        f"{first.left!r} ({first.left_bits}) → {first.right!r} ({first.right_bits}){apart}; {metric.equal_steps} of {metric.compared_steps} steps equal{missing}"
+        f"{first.left!r} ({first.left_bits}) → {first.right!r} ({first.right_bits}){apart}; "
+        f"{metric.equal_steps} of {metric.compared_steps} steps equal{missing}"
     )

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from rich.status import Status
 
-class Progress(Protocol):
-    """Says what long work is doing; safe to call from any thread."""
-
-    def __call__(self, message: str) -> None:
-        """Show one line."""
+Progress = Callable[[str], None]
+"""Says what long work is doing; the empty message says that none is under way. Safe to call from any thread."""
 
 
 @contextmanager
@@ -23,12 +21,33 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
     if quiet:
         yield _nothing
     elif sys.stderr.isatty():
-        from rich.console import Console
-
-        with Console(stderr=True).status("", spinner="dots") as status:
-            yield lambda message: status.update(plain(message))
+        spinner = _Spinner()
+        try:
+            yield spinner
+        finally:
+            spinner("")
     else:
-        yield say
+        yield lambda message: say(message) if message else None
+
+
+class _Spinner:
+    """A line that turns while work is under way, and is gone while the recorded command has the terminal."""
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+
+    def __call__(self, message: str) -> None:
+        if not message:
+            if self._status is not None:
+                self._status.stop()
+        else:
+            from rich.console import Console
+            from rich.markup import escape
+
+            if self._status is None:
+                self._status = Console(stderr=True).status("", spinner="dots")
+            self._status.update(escape(plain(message)))
+            self._status.start()
 
 
 def _nothing(message: str) -> None:
@@ -47,13 +66,9 @@ def answer(document: object) -> None:
 
 def plain(text: str) -> str:
     """Make control and direction characters visible, so that recorded text cannot drive the terminal (threat 36)."""
-    return "".join(_visible(c) for c in text)
+    from repro.audit.visible import visible
 
-
-def _visible(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def table(rows: Iterable[Sequence[str]], *, header: Sequence[str] = ()) -> str:

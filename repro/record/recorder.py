@@ -121,6 +121,7 @@ class _Recording:
         with signals.watch(self.patience.lose) as arrived:
             self._run_captures("before")
             _raise_if_asked_to_end(arrived)
+            self.progress("")  # from here on the terminal is the command's
             outcome = supervise(self._start, arrived, self.directory.events, started=self.beside.start)
             self.patience.command_ended()
             self._join_beside()
