@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from repro import plugs
 from repro.audit import formats
-from repro.errors import AlteredError, InconclusiveError
+from repro.errors import AlteredError, ExecutionError, InconclusiveError
 from repro.evidence import canonical, schema, seal
 from repro.evidence.store import Store
 
@@ -222,7 +222,7 @@ def write(report: Report, directory: Path, chosen: Sequence[str], store: Store) 
 
     Args:
         report: What `repro.audit.compose.build` made.
-        directory: Made if it is not there; an earlier report in it is replaced.
+        directory: Made if it is not there; an earlier report in it is replaced, formats not chosen now are removed.
         chosen: Names of formats; `json` is always written, for the others are made from it.
         store: Whose key signs.
 
@@ -234,13 +234,29 @@ def write(report: Report, directory: Path, chosen: Sequence[str], store: Store) 
         ExecutionError: A file cannot be written.
     """
     rendered = {f"{NAME}{plug.SUFFIX}": plug.render(report) for plug in map(_format, sorted({"json", *chosen}))}
-    directory.mkdir(parents=True, exist_ok=True)
+    _make_room(directory, keep=rendered)
     for name, data in rendered.items():
         seal.write_once(directory / name, data)
     subjects = [(name, canonical.digest(data)) for name, data in sorted(rendered.items())]
     envelope = seal.seal_statement(seal.AUDIT_REPORT, subjects, _predicate(report), store)
     seal.write_once(directory / STATEMENT, envelope)
     return (*(directory / name for name in sorted(rendered)), directory / STATEMENT)
+
+
+def _make_room(directory: Path, keep: Container[str]) -> None:
+    """Remove what an earlier report left: a page that the new statement does not cover must not lie beside it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in {STATEMENT, *_file_names()}:
+            if name not in keep:
+                (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ExecutionError(f"cannot write the report to {directory}: {error.strerror}") from error
+
+
+def _file_names() -> dict[str, Any]:
+    """Return every format there is, by the name of the file that it makes."""
+    return {f"{NAME}{plug.SUFFIX}": plug for plug in map(_format, plugs.names(formats))}
 
 
 def _format(name: str) -> Any:
@@ -274,8 +290,9 @@ def check(directory: Path, trusted: Mapping[str, Ed25519PublicKey]) -> tuple[Rep
     if f"{NAME}.json" not in digests:
         raise AlteredError(f"{STATEMENT} does not cover {NAME}.json")
     report = parse(_member(directory, f"{NAME}.json", digests[f"{NAME}.json"]))
-    for plug in map(_format, plugs.names(formats)):
-        name = f"{NAME}{plug.SUFFIX}"
+    for name, plug in _file_names().items():
+        if name not in digests and (directory / name).exists():
+            raise AlteredError(f"{name} is not covered by {STATEMENT}", hint="make the report anew: repro report RUN")
         if name in digests and _member(directory, name, digests[name]) != plug.render(report):
             raise AlteredError(
                 f"{name} does not say what {NAME}.json says", hint="believe neither; make the report anew"

@@ -9,7 +9,7 @@ import pytest
 
 from repro.audit import attest, compose, report
 from repro.audit.report import check, document, identified, parse, write
-from repro.errors import AlteredError, InconclusiveError, UsageError
+from repro.errors import AlteredError, ExecutionError, InconclusiveError, UsageError
 from repro.evidence import canonical, seal, trust
 from repro.evidence.store import Store
 
@@ -60,6 +60,25 @@ def test_an_earlier_report_is_replaced(made, store, written):
     later = identified(replace(made, reported_at="2026-11-21T00:00:00.000000Z"))
     write(later, written, ("html", "text"), store)
     assert check(written, trust.trusted_keys(store))[0] == later
+
+
+def test_a_page_of_an_earlier_report_does_not_stay_beside_a_new_one(made, store, written):
+    write(made, written, ("html",), store)
+    assert not (written / "report.txt").exists()
+    assert check(written, trust.trusted_keys(store))[0] == made
+
+
+def test_a_page_that_no_statement_covers_is_found(made, store, written):
+    write(made, written, ("html",), store)
+    (written / "report.txt").write_text("all is well")
+    with pytest.raises(AlteredError, match=r"report\.txt is not covered"):
+        check(written, trust.trusted_keys(store))
+
+
+def test_where_nothing_can_be_written_is_said(made, store, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ExecutionError, match="cannot write"):
+        write(made, tmp_path / "file", (), store)
 
 
 def test_a_written_report_reads_back_as_the_same(made, store, written):
