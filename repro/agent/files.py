@@ -47,7 +47,7 @@ class Files:
             "os.rename": self._on_rename,
             "os.remove": self._on_remove,
             "subprocess.Popen": self._on_spawn,
-            "os.posix_spawn": self._on_spawn,
+            "os.posix_spawn": self._on_posix_spawn,
             "os.exec": self._on_exec,
             "os.system": self._on_system,
         }
@@ -157,6 +157,11 @@ class Files:
         words = [os.fsdecode(word) for word in words]
         name = words[0] if executable is None else os.fsdecode(executable)
         self._agent.emit("spawn", executable=encode_path(name), argv=words)
+
+    def _on_posix_spawn(self, executable: Any, argv: Any, *_: Any) -> None:
+        caller = sys._getframe(2)  # beyond the hook
+        if caller.f_globals.get("__name__") != "subprocess":  # which has told of it already
+            self._on_spawn(executable, argv)
 
     def _on_exec(self, path: Any, argv: Any, *_: Any) -> None:
         self._on_spawn(path, argv)
