@@ -188,6 +188,8 @@ def _of_content(record: Record, predicate: Mapping[str, Any], store: Store) -> I
         if found != expected:
             sentence = f"table {name} of manifest.duckdb has the digest {found}, the statement says {expected}"
             yield _altered("manifest.duckdb", sentence, expected=expected, found=found)
+        elif table != predicate["tables"][name]:
+            yield _altered("statement.dsse.json", f"statement.dsse.json and manifest.duckdb disagree about table {name}")
     for name in sorted(derived.keys() - {"objects", "tables"}):
         if derived[name] != predicate[name]:
             yield _altered("statement.dsse.json", f"statement.dsse.json and manifest.duckdb disagree about {name}")

@@ -133,7 +133,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> bool:
 
 def _load(path: Path) -> SigningKey:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a FIFO must not make us wait
     except OSError:
         if path.is_symlink():
             raise UsageError(f"the signing key {path} is a symbolic link", hint="put the key itself there") from None
@@ -152,7 +152,7 @@ def _load(path: Path) -> SigningKey:
 
 def _refuse_exposed(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"the signing key {path} is not a file", hint="move it away, and a new key is made")
+        raise UsageError(f"the signing key {path} is not a plain file", hint="move it away, and a new key is made")
     if status.st_uid != os.geteuid():
         raise UsageError(f"the signing key {path} belongs to another user", hint="set REPRO_HOME to your own directory")
     if status.st_mode & 0o077:
