@@ -120,6 +120,8 @@ def _of_records(records: list[Record]) -> Iterator[Table]:
             "Path:code, Bytes:number, Changed at, SHA-256:digest",
             (_data_row(row) for row in record.data_files if row.role == "output" and row.category in ("data", "code")),
         )
+    if len(records) > 1:
+        yield _table("How it was replayed", "", "Fact, Value:code", _facts_of_replay(records[1]))
     yield _side_by_side("Environment", "", records, {"environment", "randomness"})
     yield _side_by_side("Hardware", "", records, {"hardware"})
     yield _side_by_side(
@@ -133,6 +135,10 @@ def _of_records(records: list[Record]) -> Iterator[Table]:
     )
     yield from _of_record(record)
     yield _gaps(records)
+
+
+def _facts_of_replay(replay: Record) -> Iterator[tuple[str, str]]:
+    return ((fact.name, fact.value) for fact in replay.facts if fact.topic == "replay")
 
 
 def _data_row(row: DataFile) -> tuple[str, ...]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from repro import __version__
 from repro.audit.divergence import Divergence, MetricComparison
@@ -15,6 +12,7 @@ from repro.audit.verdict import Verdict, judge
 from repro.errors import InconclusiveError
 from repro.evidence import integrity, schema, seal
 from repro.evidence.integrity import Integrity
+from repro.evidence.keys import PublicKeys
 from repro.evidence.model import Record
 from repro.evidence.store import RunDirectory, Store
 
@@ -23,7 +21,7 @@ def attest(
     original: RunDirectory,
     replay: RunDirectory,
     store: Store,
-    trusted: Mapping[str, Ed25519PublicKey],
+    trusted: PublicKeys,
     *,
     changed_data: tuple[str, ...] = (),
 ) -> Verdict:
@@ -103,9 +101,7 @@ def seal_verdict(
     return directory.verdict
 
 
-def read_verdict(
-    directory: RunDirectory, trusted: Mapping[str, Ed25519PublicKey]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def read_verdict(directory: RunDirectory, trusted: PublicKeys) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the predicate of a replay's signed verdict, and the keyids of the trusted keys that signed it.
 
     Raises:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from repro import __version__
 from repro.audit import annex, attest, findings, lights
 from repro.audit.curves import LIMIT, thin
 from repro.audit.diff import Diff, diff
 from repro.audit.divergence import MetricComparison
+from repro.audit.rebase import replay_sentences
 from repro.audit.report import SCHEMA_VERSION, Curve, Report, Step, Subject, identified
 from repro.audit.verdict import Verdict, judge
 from repro.audit.wording import capital, outcome
 from repro.errors import AlteredError, InconclusiveError
 from repro.evidence import canonical, integrity
 from repro.evidence.integrity import Integrity
+from repro.evidence.keys import PublicKeys
 from repro.evidence.model import Gap, Metric, Record
 from repro.evidence.store import RunDirectory, Store
 
@@ -30,15 +30,10 @@ _NOT_SAID: Final = (
     "Times are those of the machines' own clocks; no third party has stamped them.",
     "It does not say that there were no other runs: a run that was not recorded, or not shown, leaves no trace here.",
 )
-_ABOUT_REPLAY: Final = (
-    "A match says that this training was repeated here, once; not that it repeats on every machine.",
-    "It does not say that the replay was isolated from this machine: see the replay's facts for what was not.",
-)
+_ABOUT_REPLAY: Final = "A match says that this training was repeated here, once; not that it repeats on every machine."
 
 
-def report_on(
-    directory: RunDirectory, store: Store, trusted: Mapping[str, Ed25519PublicKey], *, reported_at: str
-) -> Report:
+def report_on(directory: RunDirectory, store: Store, trusted: PublicKeys, *, reported_at: str) -> Report:
     """Report on a run and its newest sealed replay; or, given a replay, on it and its original.
 
     Raises:
@@ -67,9 +62,7 @@ def _pair(directory: RunDirectory, store: Store) -> tuple[RunDirectory, RunDirec
     return directory, store.find(newest) if newest else None
 
 
-def _signed_verdict(
-    replay: RunDirectory | None, trusted: Mapping[str, Ed25519PublicKey]
-) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+def _signed_verdict(replay: RunDirectory | None, trusted: PublicKeys) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """Return what the signed verdict says, and what is wrong with it; the former is empty where it must not be used."""
     if replay is None:
         return {}, ()
@@ -115,7 +108,7 @@ def build(
         findings=findings.findings(original, replay, verdict, compared, attested),
         checks=performed,
         counts=findings.count(performed),
-        not_said=(*_NOT_SAID, *(_ABOUT_REPLAY if replay else ())),
+        not_said=(*_NOT_SAID, *_not_said_of(replay)),
         gaps=_gaps(original, replay),
         steps=_steps(original.run_id),
         curves=curves[:MAX_CURVES],
@@ -146,6 +139,13 @@ def _subject(examined: Integrity) -> Subject:
         signed_by_unknown=examined.strangers,
         recorder_version=run.recorder_version if run else "",
     )
+
+
+def _not_said_of(replay: Integrity | None) -> tuple[str, ...]:
+    if replay is None:
+        return ()
+    isolation = replay_sentences(replay.record, "isolation") if replay.record else ()
+    return (_ABOUT_REPLAY, *(f"About the isolation of the replay: {sentence}" for sentence in isolation))
 
 
 def _gaps(original: Integrity, replay: Integrity | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import astuple
 from repro.audit.diff import Diff
 from repro.audit.divergence import MetricComparison
 from repro.audit.lights import signed_items
+from repro.audit.rebase import replay_sentences
 from repro.audit.report import Check, Counts, Finding, Outcome
 from repro.audit.verdict import Verdict, Word
 from repro.audit.wording import counted, metric_phrase, outcome
@@ -116,6 +117,7 @@ def findings(
         found.append(Finding(level="act", title="The signed verdict cannot be relied on", details=tuple(attested)))
     found += _about_verdict(verdict) if verdict else [_nobody()]
     found += _about_conditions(compared) if compared and replay else ()
+    found += _said_before(replay.record) if replay and replay.record else ()
     records = {
         which: examined.record
         for which, examined in (("record", original), ("replay", replay))
@@ -160,6 +162,12 @@ def _about_conditions(compared: Diff) -> Iterator[Finding]:
         if differences:
             title = f"The replay ran with {counted(len(differences), 'difference')} in {section}"
             yield Finding(level="look", title=title, details=tuple(d.name for d in differences))
+
+
+def _said_before(replay: Record) -> Iterator[Finding]:
+    conditions = replay_sentences(replay, "conditions")
+    if conditions:
+        yield Finding(level="look", title="Said before the replay started", details=conditions)
 
 
 def _about_gaps(records: dict[str, Record]) -> Iterator[Finding]:

@@ -37,16 +37,30 @@ def path_map(record: Record) -> tuple[tuple[str, str], ...]:
     Raises:
         InconclusiveError: The fact is there and cannot be read.
     """
-    text = record.fact("replay", "path_map")
-    if text is None:
-        return ()
+    pairs = [pair for pair in _listed(record, "path_map") if isinstance(pair, list) and len(pair) == 2]
+    return tuple((str(old), str(new)) for old, new in pairs if len(str(new)) > 1)
+
+
+def replay_sentences(record: Record, name: str) -> tuple[str, ...]:
+    """Return what a replay says of itself in the fact `replay/NAME`: `isolation`, `conditions` or `changed_data`.
+
+    Raises:
+        InconclusiveError: The fact is there and cannot be read.
+    """
+    return tuple(map(str, _listed(record, name)))
+
+
+def _listed(record: Record, name: str) -> list[Any]:
+    """Return a fact of the topic `replay` whose value is a JSON list; empty where there is none."""
+    text = record.fact("replay", name)
     try:
-        pairs = tuple((old, new) for old, new in json.loads(text) if isinstance(old, str) and isinstance(new, str))
-    except (TypeError, ValueError) as broken:
-        raise InconclusiveError(
-            f"the path map of run {record.run.run_id} cannot be read: {broken}", hint="replay the original run again"
-        ) from broken
-    return tuple((old, new) for old, new in pairs if len(new) > 1)
+        found = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list):
+        message = f"the fact replay/{name} of run {record.run.run_id} cannot be read"
+        raise InconclusiveError(message, hint="replay the original run again")
+    return found
 
 
 def rebase(record: Record) -> Record:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from repro import plugs
 from repro.audit import formats
 from repro.errors import AlteredError, ExecutionError, InconclusiveError
 from repro.evidence import canonical, schema, seal
+from repro.evidence.keys import PublicKeys
 from repro.evidence.store import Store
 
 SCHEMA_VERSION: Final = 1
@@ -274,7 +273,7 @@ def _predicate(report: Report) -> dict[str, Any]:
     }
 
 
-def check(directory: Path, trusted: Mapping[str, Ed25519PublicKey]) -> tuple[Report, tuple[str, ...]]:
+def check(directory: Path, trusted: PublicKeys) -> tuple[Report, tuple[str, ...]]:
     """Check a written report: its signature, each file's digest, and that each file says what `report.json` says.
 
     Returns:

@@ -24,7 +24,7 @@ from typing import Final
 
 from repro.audit.divergence import MetricComparison, compare_metrics
 from repro.audit.outputs import OutputComparison, compare_outputs
-from repro.audit.rebase import rebase
+from repro.audit.rebase import rebase, replay_sentences
 from repro.audit.wording import capital, ended, evidence, listed, metric_phrase, outcome, output_phrases
 from repro.errors import DIFFERENT, SAME, InconclusiveError, UsageError
 from repro.evidence.model import Gap, Record
@@ -173,10 +173,15 @@ def _case(original: Record, replay: Record, changed_data: tuple[str, ...]) -> _C
         metrics=compare_metrics(original, replay, cut_short=bool(cut_short)),
         outputs=compare_outputs(original, replay),
         limits={tolerance.metric: tolerance.absolute for tolerance in original.tolerances},
-        changed_data=tuple(sorted({*changed_data, *_changed_inputs(original, replay)})),
+        changed_data=_changed_data(original, replay, changed_data),
         cut_short=cut_short,
         gaps=tuple(sorted(gaps, key=lambda gap: (gap.topic, gap.subject, gap.reason))),
     )
+
+
+def _changed_data(original: Record, replay: Record, told: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what is known to have changed: told by the caller, seen in the records, or sealed with the replay."""
+    return tuple(sorted({*told, *_changed_inputs(original, replay)})) or replay_sentences(replay, "changed_data")
 
 
 def _changed_inputs(original: Record, replay: Record) -> set[str]:
@@ -211,7 +216,7 @@ def _decide(case: _Case) -> Decision:
 def _data_changed(case: _Case) -> Decision | None:
     if not case.changed_data:
         return None
-    sentence = f"The data are not those of the recorded run: {listed(case.changed_data)} changed."
+    sentence = f"The data are not those of the recorded run: changed: {listed(case.changed_data)}."
     return Word.INDETERMINATE, Reason.DATA_CHANGED, sentence
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from repro.audit.outputs import outputs
 from repro.evidence import canonical, integrity
 from repro.evidence.integrity import Integrity
+from repro.evidence.keys import PublicKeys
 from repro.evidence.model import DataFile, Record
 from repro.evidence.store import RunDirectory, Store
 
@@ -37,7 +35,7 @@ class Verified:
     """Empty where the record could not be read."""
 
 
-def verify(directory: RunDirectory, store: Store, trusted: Mapping[str, Ed25519PublicKey]) -> Verified:
+def verify(directory: RunDirectory, store: Store, trusted: PublicKeys) -> Verified:
     """Examine a run and look at its outputs where it left them.
 
     Raises:

@@ -226,6 +226,17 @@ def test_an_unknown_signer_is_reported_with_the_fingerprint(make, sealed, store,
     assert [c.outcome for c in report.checks if c.name == "Signer of the record"] == ["undetermined"]
 
 
+def test_what_the_replay_says_of_itself_is_told(make, replayed):
+    replay = make.replay()
+    known = make.facts("replay", isolation='["The network was not cut off."]', conditions='["cpu differs: a, here b"]')
+    report = replayed(replay=replace(replay, facts=(*replay.facts, *known)))
+    assert report.not_said[-1] == "About the isolation of the replay: The network was not cut off."
+    assert [(f.title, f.details) for f in report.findings] == [
+        ("Said before the replay started", ("cpu differs: a, here b",))
+    ]
+    assert ("executor", "venv") in table(report, "How it was replayed").rows
+
+
 def test_gaps_are_told_once_with_the_runs_that_have_them(make, replayed):
     gaps = (make.gap("lock", "repro", "installed in place"),)
     report = replayed(make.original(gaps=gaps), make.replay(gaps=(*gaps, make.gap("data", "/x", "no"))))

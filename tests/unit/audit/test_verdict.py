@@ -134,6 +134,14 @@ def test_data_that_the_records_show_changed_leave_it_open_without_being_told(mak
     assert judge(make.original(), replay).label == "INDETERMINATE:DATA_CHANGED"
 
 
+def test_data_whose_change_was_sealed_with_the_replay_leave_it_open_without_being_told(make):
+    replay = make.replay()
+    sealed = make.facts("replay", changed_data='["data/x.csv changed on 2026-11-20 14:03 UTC"]')
+    verdict = judge(make.original(), replace(replay, facts=(*replay.facts, *sealed)))
+    assert verdict.label == "INDETERMINATE:DATA_CHANGED"
+    assert "data/x.csv changed on" in verdict.sentence
+
+
 def test_changed_data_are_no_mismatch_even_where_the_numbers_differ(make):
     replay = make.replay(metrics=make.losses(60, wrong_from=0))
     assert judge(make.original(), replay, changed_data=("x",)).reason is Reason.DATA_CHANGED
