@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from repro.errors import AlteredError, InconclusiveError, ReproError, UntrustedError
 from repro.evidence import canonical, manifest, schema, seal, statement, tables
+from repro.evidence.keys import PublicKeys
 from repro.evidence.model import SCHEMA_VERSION, Record
 from repro.evidence.plain import open_plain
 from repro.evidence.seal import Envelope
@@ -78,7 +77,7 @@ class Integrity:
         return None
 
 
-def examine(directory: RunDirectory, store: Store, trusted: Mapping[str, Ed25519PublicKey]) -> Integrity:
+def examine(directory: RunDirectory, store: Store, trusted: PublicKeys) -> Integrity:
     """Check a run against its statement and collect every problem there is.
 
     The signature comes first: after a wrong one nothing else is looked at, for there is nothing to hold it against.
@@ -106,7 +105,7 @@ def examine(directory: RunDirectory, store: Store, trusted: Mapping[str, Ed25519
 def load(
     directory: RunDirectory,
     store: Store,
-    trusted: Mapping[str, Ed25519PublicKey],
+    trusted: PublicKeys,
     *,
     allow_unknown_signer: bool = False,
 ) -> Record:
@@ -138,7 +137,7 @@ def _altered(member: str, sentence: str, *, expected: str | None = None, found: 
     return Problem(member=member, kind="altered", sentence=sentence, expected=expected, found=found)
 
 
-def _envelope(directory: RunDirectory, trusted: Mapping[str, Ed25519PublicKey]) -> Envelope:
+def _envelope(directory: RunDirectory, trusted: PublicKeys) -> Envelope:
     with open_plain(directory.statement, "it") as file:
         return seal.open_envelope(file.read(canonical.MAX_BYTES + 1), trusted)
 
@@ -189,7 +188,9 @@ def _of_content(record: Record, predicate: Mapping[str, Any], store: Store) -> I
             sentence = f"table {name} of manifest.duckdb has the digest {found}, the statement says {expected}"
             yield _altered("manifest.duckdb", sentence, expected=expected, found=found)
         elif table != predicate["tables"][name]:
-            yield _altered("statement.dsse.json", f"statement.dsse.json and manifest.duckdb disagree about table {name}")
+            yield _altered(
+                "statement.dsse.json", f"statement.dsse.json and manifest.duckdb disagree about table {name}"
+            )
     for name in sorted(derived.keys() - {"objects", "tables"}):
         if derived[name] != predicate[name]:
             yield _altered("statement.dsse.json", f"statement.dsse.json and manifest.duckdb disagree about {name}")

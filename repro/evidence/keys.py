@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -27,6 +28,10 @@ from repro.evidence import canonical
 
 if TYPE_CHECKING:
     from repro.evidence.store import Store
+
+
+PublicKeys: TypeAlias = Mapping[str, Ed25519PublicKey]
+"""Public keys by keyid."""
 
 
 class SigningKey:

@@ -8,11 +8,13 @@ everything else, and refuses whatever is not a plain table of ours.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -161,11 +163,34 @@ def _quoted(path: Path) -> str:
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Any]) -> None:
-    values = ", ".join(f"unnest(${i}::{column.sql_type}[])" for i, column in enumerate(table.columns, 1))
     for start in range(0, len(rows), _BATCH_ROWS):
-        batch = rows[start : start + _BATCH_ROWS]
-        cells = [[_cell(getattr(row, column.name)) for row in batch] for column in table.columns]
-        connection.execute(f'INSERT INTO "{table.name}" SELECT {values}', cells)
+        for batch in _by_nan(table, rows[start : start + _BATCH_ROWS]):
+            _insert_batch(connection, table, batch)
+
+
+def _insert_batch(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Any]) -> None:
+    terms, cells = [], []
+    for i, column in enumerate(table.columns, 1):
+        values = [_cell(getattr(row, column.name)) for row in rows]
+        constant = column.sql_type == "DOUBLE" and math.isnan(values[0])
+        terms.append(f"${i}::DOUBLE" if constant else f"unnest(${i}::{column.sql_type}[])")
+        cells.append(values[0] if constant else values)
+    connection.execute(f'INSERT INTO "{table.name}" SELECT {", ".join(terms)}', cells)
+
+
+def _by_nan(table: Table, rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Part the rows so that a column is NaN throughout, with the same bits, or nowhere.
+
+    In a list, DuckDB before 2.0 makes NULL of NaN; a single NaN keeps its bits in every version.
+    """
+    doubles = [attrgetter(column.name) for column in table.columns if column.sql_type == "DOUBLE"]
+    if not any(any(map(math.isnan, map(double, rows))) for double in doubles):
+        return (rows,)
+    parts: dict[tuple[str, ...], list[Any]] = {}
+    for row in rows:
+        key = tuple(tables.float_bits(double(row)) if math.isnan(double(row)) else "" for double in doubles)
+        parts.setdefault(key, []).append(row)
+    return parts.values()
 
 
 def _cell(value: Any) -> Any:

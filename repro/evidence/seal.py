@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from repro.errors import AlteredError, ExecutionError, InconclusiveError
 from repro.evidence import canonical, keys, manifest, schema, statement, tables
-from repro.evidence.keys import SigningKey
+from repro.evidence.keys import PublicKeys, SigningKey
 from repro.evidence.model import Record
 from repro.evidence.store import RunDirectory, Store
 
@@ -66,7 +66,7 @@ def sign(payload: bytes, key: SigningKey) -> bytes:
     return canonical.dumps(envelope)
 
 
-def open_envelope(data: bytes, trusted: Mapping[str, Ed25519PublicKey]) -> Envelope:
+def open_envelope(data: bytes, trusted: PublicKeys) -> Envelope:
     """Check an envelope's signatures, and only then return its payload.
 
     Every trusted key is tried on every signature: the keyid is only a hint. But a signature that names a trusted key

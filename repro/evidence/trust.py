@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from repro.errors import ExecutionError, UsageError
 from repro.evidence import keys
+from repro.evidence.keys import PublicKeys
 from repro.evidence.store import Store
 
 _PRIME: Final = 2**255 - 19
@@ -27,7 +28,7 @@ _MAX_BYTES: Final = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
-def trusted_keys(store: Store, extra: Iterable[Path] = ()) -> Mapping[str, Ed25519PublicKey]:
+def trusted_keys(store: Store, extra: Iterable[Path] = ()) -> PublicKeys:
     """Return the trusted public keys by keyid: the machine's own, those in `keys/trusted/*.pub`, and those named now.
 
     Raises:

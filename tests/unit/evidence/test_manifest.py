@@ -31,6 +31,26 @@ def test_metrics_keep_their_bits(record: Record, tmp_path: Path) -> None:
     assert bits == [struct.pack(">d", metric.value).hex() for metric in manifest.read(path).metrics[:5]]
 
 
+def test_a_training_that_diverges_keeps_every_bit_of_its_nans(record: Record, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.duckdb"
+    patterns = ["7ff8000000000000", "fff8000000000000", "7ff8000000000123", "3ff0000000000000"]
+    metrics = tuple(
+        Metric(
+            process_key="main",
+            name="loss",
+            step=step,
+            value=struct.unpack(">d", bytes.fromhex(patterns[step % 4]))[0],
+            dtype="float64",
+            at_seconds=float("nan") if step == 5 else 0.0,
+        )
+        for step in range(400)
+    )
+    manifest.write(dataclasses.replace(record, metrics=metrics), path)
+    found = manifest.read(path).metrics
+    assert patterns * 100 == [struct.pack(">d", metric.value).hex() for metric in found]
+    assert [5] == [metric.step for metric in found if metric.at_seconds != 0.0]
+
+
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.lists(st.floats(width=64), max_size=30),

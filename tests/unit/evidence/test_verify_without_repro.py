@@ -32,12 +32,9 @@ def given(sealed: Any, tmp_path: Path) -> Path:
 
 
 def run_page(folder: Path) -> list[subprocess.CompletedProcess[str]]:
-    return [
-        subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", text], cwd=folder, capture_output=True, text=True, check=False
-        )
-        for text in COMMANDS
-    ]
+    shell = ["bash", "-euo", "pipefail", "-c"]
+    options: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True, "errors": "replace"}
+    return [subprocess.run([*shell, text], check=False, **options) for text in COMMANDS]
 
 
 def test_an_honest_run_passes_every_step(given: Path, sealed: Any) -> None:
