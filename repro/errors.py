@@ -1,7 +1,7 @@
 """The error tree and the exit codes.
 
-A mismatch is a value (`repro.audit.verdict.Verdict`); broken or missing evidence is an exception. Only `repro.cli` catches
-these, prints `error:` and `hint:` lines and exits with `exit_code`. Each `slug` has a paragraph in
+A mismatch is a value (`repro.audit.verdict.Verdict`); broken or missing evidence is an exception. Only `repro.cli`
+catches these, prints `error:` and `hint:` lines and exits with `exit_code`. Each `slug` has a paragraph in
 docs/reference/errors.md; a test holds the two together.
 
     ReproError

@@ -24,6 +24,7 @@ SECTIONS: Final = (
     "environment",
     "variables",
     "settings",
+    "seeds",
     "randomness",
     "hardware",
     "processes",
@@ -32,6 +33,8 @@ SECTIONS: Final = (
     "gaps",
 )
 """In the order in which a cause is best looked for."""
+CHANCE: Final = "randomness"
+"""The section of what every run draws anew. It is told, and counts by its effect alone."""
 
 _DERIVED: Final = {"code": {"tree", "diff"}, "environment": {"fingerprint", "lock"}}
 """Facts that sum up what is compared piece by piece."""
@@ -72,8 +75,8 @@ class Diff:
 
     @property
     def same(self) -> bool:
-        """Whether nothing differs: no difference in any section and every metric equal bit for bit."""
-        return not self.differences and all(metric.equal for metric in self.metrics)
+        """Whether nothing but chance differs: no other section does, and every metric is equal bit for bit."""
+        return all(d.section == CHANCE for d in self.differences) and all(metric.equal for metric in self.metrics)
 
     def section(self, name: str) -> tuple[Difference, ...]:
         """Return the differences of one section."""
@@ -95,6 +98,7 @@ def diff(left: Record, right: Record) -> Diff:
         *_facts("environment", "environment", ours, theirs),
         *_facts("variables", "variable", ours, theirs),
         *_settings(ours, theirs),
+        *_seeds(ours, theirs),
         *_randomness(ours, theirs),
         *_facts("hardware", "hardware", ours, theirs),
         *_processes(ours, theirs),
@@ -151,8 +155,10 @@ def _code(left: Record, right: Record) -> Iterator[Difference]:
 
 
 def _overwritten(left: Record, right: Record) -> set[str]:
-    """Return the code files that the run itself wrote anew: a replay starts without them."""
-    return {*outputs(left), *outputs(right)} if _replaying(left, right) else set()
+    """Return the code files that are outputs: of both runs, or of either where a replay starts without them."""
+    if _replaying(left, right):
+        return {*outputs(left), *outputs(right)}
+    return outputs(left).keys() & outputs(right).keys()
 
 
 def _code_note(left: CodeFile | None, right: CodeFile | None) -> str:
@@ -281,21 +287,24 @@ def _places(places: list[str]) -> str:
     return ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
 
 
-def _randomness(left: Record, right: Record) -> Iterator[Difference]:
-    yield from _facts("randomness", "randomness", left, right)
+def _seeds(left: Record, right: Record) -> Iterator[Difference]:
     ours, theirs = ({(s.process_key, s.function, s.ordinal): s.argument for s in r.seeds} for r in (left, right))
-    yield from _streams("call", ours, theirs)
+    yield from _streams("seeds", "call", ours, theirs)
+
+
+def _randomness(left: Record, right: Record) -> Iterator[Difference]:
+    yield from _facts(CHANCE, "randomness", left, right)
     ours, theirs = ({(e.process_key, e.stream, e.ordinal): e.value for e in r.entropy} for r in (left, right))
-    yield from _streams("draw", ours, theirs)
+    yield from _streams(CHANCE, "draw", ours, theirs)
     states, others = (
         {f"{s.generator} state, {s.process_key} at {s.moment}": s.sha256 for s in r.generator_states}
         for r in (left, right)
     )
-    yield from _keyed("randomness", states, others)
+    yield from _keyed(CHANCE, states, others)
 
 
 def _streams(
-    noun: str, left: Mapping[tuple[str, str, int], str], right: Mapping[tuple[str, str, int], str]
+    section: str, noun: str, left: Mapping[tuple[str, str, int], str], right: Mapping[tuple[str, str, int], str]
 ) -> Iterator[Difference]:
     """Report one difference per process and function: the first, and how many there are."""
     differing: dict[tuple[str, str], list[int]] = {}
@@ -305,7 +314,7 @@ def _streams(
     for (process_key, function), ordinals in differing.items():
         key = (process_key, function, ordinals[0])
         note = f"first at {noun} {ordinals[0]}; {len(ordinals)} {noun}{'s' * (len(ordinals) > 1)} in {process_key}"
-        yield Difference(section="randomness", name=function, left=left.get(key), right=right.get(key), note=note)
+        yield Difference(section=section, name=function, left=left.get(key), right=right.get(key), note=note)
 
 
 def _processes(left: Record, right: Record) -> Iterator[Difference]:
@@ -351,6 +360,8 @@ def _gaps(left: Record, right: Record) -> Iterator[Difference]:
     def reasons(record: Record) -> dict[str, str]:
         found: dict[str, str] = {}
         for gap in sorted(record.gaps, key=lambda g: g.reason):
+            if gap.topic == "lock" and _replaying(left, right):
+                continue  # a replay resolves no lock: it was given one, or needs none
             name = f"{gap.topic}: {gap.subject}"
             found[name] = f"{found[name]}; {gap.reason}" if name in found else gap.reason
         return found

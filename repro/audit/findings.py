@@ -16,7 +16,7 @@ from repro.audit.wording import counted, metric_phrase, outcome
 from repro.evidence.integrity import Integrity, RecordLight
 from repro.evidence.model import Record
 
-_CONDITIONS = ("code", "arguments", "data", "environment", "variables", "settings", "randomness", "processes")
+_CONDITIONS = ("code", "arguments", "data", "environment", "variables", "settings", "seeds", "randomness", "processes")
 """Sections of a diff in which record and replay should be the same. Hardware may differ, and is reported apart."""
 
 

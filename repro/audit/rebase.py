@@ -75,7 +75,9 @@ def rebase(record: Record) -> Record:
             rows = getattr(record, spec.name)
             tables[spec.name] = tuple(_rebased(row, _PATH_TEXT[table], turn_back) for row in rows)
     run = replace(record.run, argv=tuple(map(turn_back, record.run.argv)), root=turn_back(record.run.root))
-    return replace(record, run=run, **tables)
+    # An environment that lay inside the tree does so again once its prefix is turned back.
+    files = tuple(replace(row, path=row.path.removeprefix(f"{run.root}/")) for row in tables["data_files"])
+    return replace(record, run=run, **tables | {"data_files": files})
 
 
 def _rebased(row: Any, names: tuple[str, ...], turn_back: Callable[[str], str]) -> Any:

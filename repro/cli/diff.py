@@ -60,9 +60,12 @@ def document(compared: Diff) -> dict[str, object]:
 
 def lines(compared: Diff) -> Iterator[str]:
     """Say a comparison in lines: each section that differs, then the metrics."""
-    yield f"{compared.left_run_id} → {compared.right_run_id}: {'nothing differs' if compared.same else 'different'}"
+    from repro.audit.diff import CHANCE
+
+    same = "nothing differs but chance" if compared.differences else "nothing differs"
+    yield f"{compared.left_run_id} → {compared.right_run_id}: {same if compared.same else 'different'}"
     for section, differences in groupby(compared.differences, key=lambda difference: difference.section):
-        yield f"\n{section}"
+        yield f"\n{section}{' (drawn anew by every run; it counts by its effect alone)' if section == CHANCE else ''}"
         for d in differences:
             change = f"{_value(d.left)} → {_value(d.right)}" if (d.left, d.right) != (None, None) else ""
             yield f"  {d.name}  {change}{'  (' + d.note + ')' if d.note else ''}"

@@ -57,6 +57,8 @@ class Request:
     """Added as they are."""
     lock_timeout_seconds: float = 180.0
     """How long to wait for the environment lock once the command has ended."""
+    stdout_fd: int = 1
+    """Where the command's standard output is copied to."""
     start: Launcher = start_local
     """How a process is started: executors pass their own."""
 
@@ -122,7 +124,13 @@ class _Recording:
             self._run_captures("before")
             _raise_if_asked_to_end(arrived)
             self.progress("")  # from here on the terminal is the command's
-            outcome = supervise(self._start, arrived, self.directory.events, started=self.beside.start)
+            outcome = supervise(
+                self._start,
+                arrived,
+                self.directory.events,
+                stdout_fd=self.request.stdout_fd,
+                started=self.beside.start,
+            )
             self.patience.command_ended()
             self._join_beside()
             self._keep_streams(outcome)

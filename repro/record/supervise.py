@@ -285,7 +285,12 @@ class _Supervisor:
 
 
 def supervise(
-    start: Callable[[Wanted], Job], signals: Signals, kept_in: Path, *, started: Callable[[], None] = lambda: None
+    start: Callable[[Wanted], Job],
+    signals: Signals,
+    kept_in: Path,
+    *,
+    stdout_fd: int = 1,
+    started: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Start a command and stay with it until it has ended.
 
@@ -293,12 +298,16 @@ def supervise(
         start: Starts it, with the streams that are wanted.
         signals: From `signals.watch`.
         kept_in: An existing directory for `stdout.stream` and `stderr.stream`.
+        stdout_fd: Where its standard output is copied to.
         started: Called once it runs.
     """
     terminal = Terminal()
     wall_started_at, clock = time.time(), time.monotonic()
-    job = start(Wanted(stdout_is_terminal=os.isatty(1), stderr_is_terminal=os.isatty(2)))
-    copiers = (Copier(job.stdout_fd, 1, kept_in / "stdout.stream"), Copier(job.stderr_fd, 2, kept_in / "stderr.stream"))
+    job = start(Wanted(stdout_is_terminal=os.isatty(stdout_fd), stderr_is_terminal=os.isatty(2)))
+    copiers = (
+        Copier(job.stdout_fd, stdout_fd, kept_in / "stdout.stream"),
+        Copier(job.stderr_fd, 2, kept_in / "stderr.stream"),
+    )
     supervisor = _Supervisor(job, signals, terminal, copiers)
     supervisor.begin()
     started()

@@ -178,6 +178,7 @@ def _request(plan: Plan, place: Workspace, site: Site, options: Options) -> Requ
         code_paths=tuple(file.path for file in plan.code_files),
         entropy=place.entropy,
         facts=_facts(plan, site, (*place.mirrors, *moves), options),
+        stdout_fd=2,  # standard output is for the verdict
         start=site.start,
     )
 

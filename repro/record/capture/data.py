@@ -99,8 +99,8 @@ class _Hasher:
             return []
         event = _source(event)
         path = event.path
-        if path.startswith(self._home) and not path.startswith(self._root):
-            return []
+        if path.startswith(self._home) and not path.startswith((self._root, *self._packages)):
+            return []  # our own files, but for the environments that replays run in
         about = _stat(path)
         if about is None and role == "output":
             return []

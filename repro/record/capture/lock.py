@@ -19,8 +19,8 @@ _HEADER: Final = "# gap\t"
 def beside(context: Context) -> Findings:
     """Store the lock of the packages that the environment capture listed."""
     packages, fingerprint = context.findings.packages, context.findings.fact("environment", "fingerprint")
-    if context.findings.fact("environment", "lock") is not None:
-        return Findings()  # a replay knows the lock that its environment was built from
+    if context.code_paths is not None:
+        return Findings()  # a replay: its environment came from the original's lock, or was the original's
     if context.interpreter is None or fingerprint is None or not packages:
         return Findings()
     kept = context.cache / "locks" / f"{_cache_name(fingerprint, context)}.txt"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from repro.audit.diff import SECTIONS, diff
-from repro.evidence.model import Entropy, Process, Seed
+from repro.evidence.model import CodeFile, Entropy, Process, Seed
 
 
 def only(found, section):
@@ -218,7 +218,7 @@ def test_settings_of_a_process_that_one_side_lacks_are_no_difference_of_settings
 def test_seeds_are_compared_by_call(make):
     record = make.original()
     seeds = (*record.seeds, Seed(process_key="main", ordinal=1, function="torch.manual_seed", argument="8", site="x"))
-    found = only(diff(record, replace(record, seeds=seeds)), "randomness")
+    found = only(diff(record, replace(record, seeds=seeds)), "seeds")
     assert (found.name, found.left, found.right, found.note) == (
         "torch.manual_seed",
         None,
@@ -346,3 +346,19 @@ def test_the_path_map_is_used_for_data_outside_the_root(make):
     facts = make.facts("replay", path_map=json.dumps([["/data", "/tmp/scratch/data"]]))
     replay = make.replay(record, facts=(*record.facts, *facts), data_files=(make.read("/tmp/scratch/data/x", "x"),))
     assert not diff(record, replay).section("data")
+
+
+def test_what_every_run_draws_anew_is_told_and_counts_by_its_effect_alone(make):
+    record = make.original()
+    redrawn = changed(record, "generator_states", 0, sha256=make.digest("x"))
+    assert (True, "randomness") == (diff(record, redrawn).same, diff(record, redrawn).differences[0].section)
+    assert not diff(record, changed(redrawn, "metrics", 0, value=2.0)).same
+
+
+def test_a_file_that_both_runs_write_is_an_output_and_not_code(make):
+    left = make.original()
+    output = next(row for row in left.data_files if row.role == "output")
+    stale = CodeFile(
+        path=output.path, kind="file", mode=0o644, size_bytes=1, sha256=make.digest("before"), state="untracked"
+    )
+    assert diff(left, replace(left, code_files=(*left.code_files, stale))).same
