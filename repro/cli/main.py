@@ -1,15 +1,13 @@
-"""The entry point: the table of commands, and the one place that turns errors into messages and exit codes."""
+"""The table of commands."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import typer
 
 from repro import __version__
 from repro.cli import diff, keys, record, replay, report, runs, show, verify
-from repro.errors import INTERRUPTED, OUR_BUG, ReproError
 
 app = typer.Typer(
     name="repro",
@@ -48,23 +46,3 @@ def options(
     ),
 ) -> None:
     """Record a training run with no change to its code, seal what was seen, run it again, and say where it differs."""
-
-
-def main() -> None:
-    """Run the command line and exit with the status that docs/reference/errors.md lists."""
-    try:
-        app()
-    except ReproError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except Exception:  # noqa: BLE001 - the last line of defence: a bug of ours, shown whole, with its own status
-        import traceback
-
-        traceback.print_exc()
-        print("hint: this is a bug in repro; please report it with the lines above", file=sys.stderr)
-        sys.exit(OUR_BUG)

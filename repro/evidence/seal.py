@@ -159,7 +159,6 @@ def seal_run(record: Record, directory: RunDirectory, store: Store) -> Sealed:
     manifest.write(record, directory.manifest)
     digest, _ = canonical.digest_file(directory.manifest)
     document = run_statement(record, digest, tables.digests(record), store)
-    schema.validate(document, "run-statement-1")
     store.objects.sync(document["predicate"]["objects"])
     write_once(directory.statement, sign(canonical.dumps(document), key))
     return Sealed(keyid=key.keyid, new_key=key.keyid if created else None)

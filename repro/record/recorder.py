@@ -257,8 +257,9 @@ def _raise_if_asked_to_end(arrived: Signals) -> None:
 
 def _import_what_sealing_needs() -> Findings:
     """Spend the time (100 ms and more) while the command runs, not after it."""
-    from repro.evidence import schema, seal  # noqa: F401 - imported for later
+    from repro.evidence import manifest, schema, seal  # noqa: F401 - imported for later
 
+    manifest.warm_up()
     return Findings()
 
 

@@ -1,4 +1,4 @@
-"""One byte changed in the manifest, the envelope or an object: `verify` exits 3 and names it; so do the commands that read."""
+"""One byte changed in the manifest, the envelope or an object: `verify` exits 3 and names it, as do the readers."""
 
 from __future__ import annotations
 
