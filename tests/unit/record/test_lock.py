@@ -171,11 +171,10 @@ def test_the_capture_asks_once_per_environment(start: Start, index, tmp_path: Pa
     assert capture.beside(elsewhere).fact("environment", "lock") is None
 
 
-def test_a_lock_that_is_known_is_not_asked_for_again(start: Start, tmp_path: Path, context) -> None:
-    known = tuple(
-        Fact(topic="environment", name=name, value="sha256:00", source="observed") for name in ("lock", "fingerprint")
-    )
-    ctx = context(tmp_path, interpreter=start, findings=Findings(facts=known, packages=(package("alpha", "1.0"),)))
+def test_a_replay_asks_for_no_lock(start: Start, tmp_path: Path, context) -> None:
+    known = (Fact(topic="environment", name="fingerprint", value="sha256:00", source="observed"),)
+    findings = Findings(facts=known, packages=(package("alpha", "1.0"),))
+    ctx = context(tmp_path, interpreter=start, findings=findings, code_paths=("train.py",))
     assert capture.beside(ctx) == Findings()
 
 

@@ -253,6 +253,7 @@ def test_ctrl_c_while_the_lock_is_awaited_seals_the_run(project, tmp_path, envir
     (project / "train.py").write_text("print('up', flush=True)\n")
     with recording(project, tmp_path, environment, sys.executable, "train.py", before=SLOW_LOCK) as process:
         assert process.stderr is not None
+        assert process.stderr.readline() == b"\n", "no work of ours was under way while the command ran"
         assert process.stderr.readline().startswith(b"resolving the environment lock")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=50)
