@@ -10,6 +10,7 @@ docs/reference/errors.md; a test holds the two together.
     ├── UntrustedError      4  the signature is valid, the signer is not trusted; or there is no signature
     ├── InconclusiveError   5  evidence is missing or cannot be compared
     └── ExecutionError      6  an engine, an index, the network or the disk failed
+        └── UnsealedError      the command ran, but its record could not be sealed: its own status is passed on
 """
 
 from __future__ import annotations
@@ -73,3 +74,19 @@ class ExecutionError(ReproError):
 
     exit_code = 6
     slug = "execution"
+
+
+class UnsealedError(ExecutionError):
+    """The command ran to its end, but its record could not be sealed.
+
+    Args:
+        message: What went wrong.
+        exit_status: The command's own, which `repro record` passes on: no training fails for our sake.
+        hint: The next step.
+    """
+
+    slug = "unsealed"
+
+    def __init__(self, message: str, *, exit_status: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_status = exit_status

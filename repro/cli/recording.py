@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from repro.errors import STRICT_GAP, UsageError
+from repro.errors import STRICT_GAP, UnsealedError, UsageError
 
 if TYPE_CHECKING:
     from repro.evidence.model import Tolerance
@@ -60,6 +60,7 @@ def run(options: Options) -> NoReturn:
 
     Raises:
         UsageError: There is no such command, or a tolerance cannot be read.
+        ExecutionError: The store cannot be written to; the command was not started.
     """
     from repro.cli.terminal import progress, say
     from repro.evidence.store import Store, home
@@ -72,8 +73,13 @@ def run(options: Options) -> NoReturn:
         tolerances=tuple(_tolerance(text) for text in options.tolerance),
         lock_timeout_seconds=options.lock_timeout,
     )
-    with progress(quiet=options.json) as show:
-        recorded = record(request, Store(home()), progress=show)
+    try:
+        with progress(quiet=options.json) as show:
+            recorded = record(request, Store(home()), progress=show)
+    except UnsealedError as error:
+        say(f"error: {error.message}")
+        say(f"hint: {error.hint}")
+        sys.exit(error.exit_status)
     if options.json:
         _print_json(recorded)
     else:

@@ -20,7 +20,7 @@ from typing import Final
 
 import repro
 from repro import plugs
-from repro.errors import ReproError
+from repro.errors import ReproError, UnsealedError
 from repro.evidence.canonical import encode_path, storable
 from repro.evidence.model import Fact, Gap, Record, Tolerance
 from repro.evidence.store import RunDirectory, Store
@@ -82,6 +82,7 @@ def record(request: Request, store: Store, *, progress: Callable[[str], None]) -
     Raises:
         UsageError: The command does not exist or cannot be executed; nothing is recorded.
         ExecutionError: The store cannot be written to.
+        UnsealedError: The command ran, but its record could not be sealed.
     """
     if request.start is start_local:
         find_command(request.argv, request.working_directory, request.environment)
@@ -203,7 +204,14 @@ class _Recording:
         from repro.evidence import seal
 
         found = self._assemble(outcome)
-        sealed = seal.seal_run(found, self.directory, self.store)
+        try:
+            sealed = seal.seal_run(found, self.directory, self.store)
+        except ReproError as error:
+            raise UnsealedError(
+                f"run {self.directory.run_id} was not sealed: {error.message}",
+                exit_status=assemble.exit_status(outcome.returncode),
+                hint=f"what was seen lies in {self.directory.events}" + (f"; {error.hint}" if error.hint else ""),
+            ) from error
         shutil.rmtree(self.directory.events, ignore_errors=True)
         return Recorded(
             run_id=self.directory.run_id,

@@ -32,6 +32,15 @@ def test_a_command_that(how: str, repro, record, tmp_path: Path) -> None:
     assert repro("verify", "@last", cwd=tmp_path).exit_status == 0
 
 
+def test_a_run_that_cannot_be_sealed_passes_its_own_status_on(repro, record, repro_home: Path, tmp_path: Path) -> None:
+    (repro_home / "keys").mkdir(parents=True, mode=0o700)
+    (repro_home / "keys" / "signing.pem").write_text("not a key")
+    recorded = record(["sh", "-c", "echo hello; exit 3"], cwd=tmp_path)
+    assert (3, "hello\n") == (recorded.exit_status, recorded.out)
+    assert "was not sealed" in recorded.err
+    assert "unsealed" in repro("runs", cwd=tmp_path).out
+
+
 WAITING = """
 import signal, sys, time
 seen = []
