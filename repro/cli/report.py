@@ -32,7 +32,7 @@ def report(
     from datetime import UTC, datetime
 
     from repro.audit.compose import report_on
-    from repro.audit.report import write
+    from repro.audit.publish import write
     from repro.cli import terminal
     from repro.evidence import trust as trust_store
     from repro.evidence.store import Store, home

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,18 +13,19 @@ from repro.errors import SAME, AlteredError, InconclusiveError, UntrustedError
 if TYPE_CHECKING:
     from repro.audit.verify import Verified
     from repro.evidence.integrity import Integrity
+    from repro.evidence.keys import PublicKeys
 
 
 def verify(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")
+        str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last, @prev; or a report's folder.")
     ] = "@last",
     trust: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A public key to trust for this once. Repeatable.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say whether a record is what was signed, by whom, and whether it is complete.
+    """Say whether a record, or a report, is what was signed, by whom, and whether it is complete.
 
     Exits 0 if it is intact and signed by a trusted key, 3 if anything was altered, 4 if the signer is unknown or there
     is no signature, 5 if evidence is missing.
@@ -37,13 +38,39 @@ def verify(
     from repro.evidence.store import Store, home
 
     store = Store(home())
-    verified = examine(store.find(run), store, trust_store.trusted_keys(store, tuple(trust or ())))
+    trusted = trust_store.trusted_keys(store, tuple(trust or ()))
+    if "/" in run or Path(run).is_dir():
+        _verify_report(Path(run), trusted, json=json)
+    verified = examine(store.find(run), store, trusted)
     if json:
         terminal.answer(_document(verified))
     else:
         for line in _lines(verified):
             print(terminal.plain(line))
     sys.exit(exit_code(verified.integrity))
+
+
+def _verify_report(folder: Path, trusted: PublicKeys, *, json: bool) -> NoReturn:
+    """Check the files of a report against its statement and against one another.
+
+    Raises:
+        AlteredError: One is not what was signed, or does not follow from `report.json`.
+        InconclusiveError: One is missing.
+    """
+    from repro.audit.publish import check
+    from repro.cli import terminal
+
+    report, signers = check(folder, trusted)
+    word = "INTACT" if signers else "INTACT-UNKNOWN-SIGNER"
+    if json:
+        lights = {light.name: light.word for light in report.lights}
+        terminal.answer({"report_id": report.report_id, "report": word, "signers": list(signers), "says": lights})
+    else:
+        print(terminal.plain(f"report {report.report_id}: {word}"))
+        for keyid in signers:
+            print(f"  signed by {keyid}, which this machine trusts")
+        print(terminal.plain("  it says: " + ", ".join(f"{light.name} {light.word}" for light in report.lights)))
+    sys.exit(SAME if signers else UntrustedError.exit_code)
 
 
 def exit_code(examined: Integrity) -> int:

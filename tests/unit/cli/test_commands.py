@@ -74,6 +74,25 @@ def test_verify_and_report(repro, tmp_path: Path) -> None:
     assert json.loads(repro("report", "--json")[1])["files"]
 
 
+@pytest.mark.usefixtures("recorded")
+def test_a_report_is_checked_where_it_lies(repro, tmp_path: Path, repro_home: Path) -> None:
+    folder = tmp_path / "report"
+    assert 0 == repro("report", "--out", str(folder))[0]
+    status, out, _ = repro("verify", str(folder))
+    assert (0, True) == (status, "INTACT" in out and "Replay NOT-ATTEMPTED" in out)
+    assert "INTACT" == json.loads(repro("verify", str(folder), "--json")[1])["report"]
+    page = folder / "report.html"
+    page.chmod(0o644)
+    page.write_text(page.read_text().replace("NOT-ATTEMPTED", "MATCHED-EXACTLY"))
+    status, _, err = repro("verify", str(folder))
+    assert (3, True) == (status, "report.html" in err)
+    page.unlink()
+    assert 5 == repro("verify", str(folder))[0]
+    assert 0 == repro("report", "--out", str(folder))[0]
+    (repro_home / "keys").rename(repro_home / "lost")
+    assert 4 == repro("verify", str(folder))[0]
+
+
 def test_a_dry_run_starts_nothing(repro) -> None:
     assert 0 == repro("record", "--lock-timeout", "0", "--", sys.executable, "-c", "pass")[0]
     status, out, _ = repro("replay", "--dry-run", "--executor", "host")
