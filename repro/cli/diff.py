@@ -21,7 +21,7 @@ def diff(
     right: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Name what differs between two runs, and the step from which each metric does.
+    """Name what differs between two runs, and from which step on.
 
     Exits 0 if nothing differs, 1 if something does.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Show this machine's signing key, and say whose signatures you trust.", no_args_is_help=True)
+app = typer.Typer(help="Show the keys that this machine trusts, and add to them.", no_args_is_help=True)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 
 
 def record(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command to run and watch.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command to run and watch.")],
     tolerance: Annotated[
         list[str] | None,
         typer.Option(
@@ -21,9 +21,9 @@ def record(
     ] = 180.0,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard error.")] = False,
 ) -> None:
-    """Run a command, watch it with no change to its code, and seal what was seen.
+    """Run a command, watch it, and seal what was seen.
 
-    The command's own output and exit status pass through.
+    Its code is not changed, and its output and exit status pass through. What comes after `--` is the command's own.
 
     Example: repro record -- python train.py --lr 0.1
     """

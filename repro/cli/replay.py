@@ -44,10 +44,11 @@ def replay(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Rebuild the environment and the code of a run, run it again, and say whether and where it differs.
+    """Run a recorded command again, and say where it differs.
 
-    The command's own output goes to standard error, the verdict to standard output. Exits 0 if the replay matched, 1 if
-    it did not, 5 if that cannot be said.
+    The environment is rebuilt from the lock, the code from the record; data are compared before the start. The
+    command's own output goes to standard error, the verdict to standard output. Exits 0 if the replay matched, 1 if it
+    did not, 5 if that cannot be said.
 
     Example: repro replay @last
     """
@@ -133,6 +134,11 @@ def _document(replayed: Replayed, verdict: Verdict) -> dict[str, object]:
 
 
 def _lines(replayed: Replayed, verdict: Verdict) -> Iterator[str]:
+    from repro.cli.terminal import shorten
+
+    for condition in replayed.plan.conditions:
+        if condition.matters:
+            yield f"not as recorded: {shorten(condition.sentence, 300)}"
     yield f"{verdict.label}: {verdict.sentence}"
     yield from (f"  {phrase}" for phrase in verdict.compared)
     if verdict.differences:

@@ -25,7 +25,9 @@ def report(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write the signed report on a run and its newest replay: JSON, and a page for any browser, without network.
+    """Write the signed report on a run and its newest replay.
+
+    JSON, and a page for any browser, without network. `repro verify FOLDER` checks them.
 
     Example: repro report @last
     """

@@ -25,10 +25,10 @@ def verify(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say whether a record, or a report, is what was signed, by whom, and whether it is complete.
+    """Say whether a record or a report is what was signed.
 
-    Exits 0 if it is intact and signed by a trusted key, 3 if anything was altered, 4 if the signer is unknown or there
-    is no signature, 5 if evidence is missing.
+    And by whom, and whether it is complete. Exits 0 if it is intact and signed by a trusted key, 3 if anything was
+    altered, 4 if the signer is unknown or there is no signature, 5 if evidence is missing.
 
     Example: repro verify @last
     """

@@ -50,6 +50,11 @@ class Condition:
         return "missing" if self.here is None else "differs"
 
     @property
+    def matters(self) -> bool:
+        """Whether it bears on the replay."""
+        return self.effect != "none"
+
+    @property
     def sentence(self) -> str:
         """The condition for a reader, in one line."""
         if self.state == "same":

@@ -18,7 +18,7 @@ from repro.evidence.store import RunDirectory, Store
 from repro.evidence.trust import trusted_keys
 from repro.record.recorder import Recorded, Request, record
 from repro.replay import executors, packages, workspace
-from repro.replay.conditions import HOST_HINT, INHERITED, Condition
+from repro.replay.conditions import HOST_HINT, INHERITED
 from repro.replay.data import Mismatch, inspect
 from repro.replay.executors import Executor, Site
 from repro.replay.machine import Machine, observe
@@ -80,7 +80,7 @@ def replay(reference: RunDirectory, store: Store, options: Options, *, progress:
     original, plan, machine, executor = _prepare(reference, store, options, progress)
     _refuse(plan)
     for condition in plan.conditions:
-        if _matters(condition) or condition.name == "ending":
+        if condition.matters or condition.name == "ending":
             progress(condition.sentence)
     place = workspace.build(plan, store.objects, progress=progress)
     try:
@@ -229,7 +229,7 @@ def _facts(plan: Plan, site: Site, moves: tuple[Move, ...], options: Options) ->
         "plan": plan.digest,
         "path_map": path_map(moves),
         "isolation": json.dumps(site.isolation, ensure_ascii=False),
-        "conditions": json.dumps([c.sentence for c in plan.conditions if _matters(c)], ensure_ascii=False),
+        "conditions": json.dumps([c.sentence for c in plan.conditions if c.matters], ensure_ascii=False),
         "changed_data": json.dumps([found.sentence for found in plan.mismatches], ensure_ascii=False),
         "passed_variables": json.dumps(options.pass_variables),
     }
@@ -237,13 +237,9 @@ def _facts(plan: Plan, site: Site, moves: tuple[Move, ...], options: Options) ->
     return (*facts, *site.facts)
 
 
-def _matters(condition: Condition) -> bool:
-    return condition.effect != "none"
-
-
 def _refuse_poor_environment(original: Record, repeated: Recorded, plan: Plan) -> None:
     """Blame nobody for a replay that failed where the original did not, if its environment was incomplete."""
-    lacking = [c.name.removeprefix("package ") for c in plan.conditions if c in plan.lacking and _matters(c)]
+    lacking = [c.name.removeprefix("package ") for c in plan.conditions if c in plan.lacking and c.matters]
     if lacking and original.run.status == "completed" and repeated.record.run.status == "failed":
         raise InconclusiveError(
             f"the replay {repeated.run_id} failed, and its environment lacked {', '.join(lacking)}: "
