@@ -52,14 +52,8 @@ def replay(
 
     Example: repro replay @last
     """
-    from repro.cli import terminal
-    from repro.evidence.store import Store, home
     from repro.replay.replayer import Options
-    from repro.replay.replayer import dry_run as plan_only
-    from repro.replay.replayer import replay as run_again
 
-    store = Store(home())
-    original = store.find(run)
     options = Options(
         executor=executor,
         allow_changed_data=allow_changed_data,
@@ -69,6 +63,17 @@ def replay(
         allow_unknown_signer=allow_unknown_signer,
         python=python,
     )
+    _run(run, options, dry_run=dry_run, json=json)
+
+
+def _run(run: str, options: Options, *, dry_run: bool, json: bool) -> None:
+    from repro.cli import terminal
+    from repro.evidence.store import Store, home
+    from repro.replay.replayer import dry_run as plan_only
+    from repro.replay.replayer import replay as run_again
+
+    store = Store(home())
+    original = store.find(run)
     with terminal.progress(quiet=json) as show:
         if dry_run:
             _print_plan(plan_only(original, store, options, progress=show), json=json)
