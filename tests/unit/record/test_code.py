@@ -5,9 +5,9 @@ import os
 import socket
 import stat
 import subprocess
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from repro.evidence import canonical
 from repro.record import worktree
@@ -341,11 +341,31 @@ def test_what_is_no_file_is_a_gap(tmp_path: Path, context) -> None:
     ]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_an_unreadable_file_is_a_gap(tmp_path: Path, context) -> None:
-    (tmp_path / "secret").write_text("x")
-    (tmp_path / "secret").chmod(0)
-    assert "not readable" in code.before(context(tmp_path)).gaps[0].reason
+def test_an_unreadable_file_is_a_gap(context) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own folders are closed to anybody else
+        root = Path(folder)
+        root.chmod(0o777)
+        (root / "secret").write_text("x")
+        (root / "secret").chmod(0)
+        assert "not readable" in _as_nobody(lambda: code.before(context(root)).gaps[0].reason)
+
+
+def _as_nobody(look: Callable[[], str]) -> str:
+    """Run a function in a child that is not root: root reads everything."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            os.write(theirs, look().encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    os.waitpid(child, 0)
+    with open(ours, encoding="utf-8") as pipe:
+        return pipe.read()
 
 
 def test_limits_are_gaps_and_never_silence(tmp_path: Path, context, monkeypatch) -> None:
