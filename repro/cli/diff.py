@@ -12,13 +12,14 @@ import typer
 from repro.errors import DIFFERENT, SAME
 
 if TYPE_CHECKING:
-    from repro.audit.diff import Diff
+    from repro.audit.diff import Diff, Difference
     from repro.audit.divergence import MetricComparison
 
 
 def diff(
     left: Annotated[str, typer.Argument(metavar="A", help="A run id, a unique prefix of one, @last or @prev.")],
     right: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
+    everything: Annotated[bool, typer.Option("--all", help="List also what every run draws anew.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Name what differs between two runs, and from which step on.
@@ -39,7 +40,7 @@ def diff(
     if json:
         terminal.answer(document(compared))
     else:
-        for line in lines(compared):
+        for line in lines(compared, everything=everything):
             print(terminal.plain(line))
     sys.exit(SAME if compared.same else DIFFERENT)
 
@@ -58,23 +59,38 @@ def document(compared: Diff) -> dict[str, object]:
     }
 
 
-def lines(compared: Diff) -> Iterator[str]:
+def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
     """Say a comparison in lines: each section that differs, then the metrics."""
     from repro.audit.diff import CHANCE
 
     same = "nothing differs but chance" if compared.differences else "nothing differs"
     yield f"{compared.left_run_id} → {compared.right_run_id}: {same if compared.same else 'different'}"
-    for section, differences in groupby(compared.differences, key=lambda difference: difference.section):
-        yield f"\n{section}{' (drawn anew by every run; it counts by its effect alone)' if section == CHANCE else ''}"
-        for d in differences:
-            change = f"{_value(d.left)} → {_value(d.right)}" if (d.left, d.right) != (None, None) else ""
-            yield f"  {d.name}  {change}{'  (' + d.note + ')' if d.note else ''}"
+    for section, found in groupby(compared.differences, key=lambda difference: difference.section):
+        differences = list(found)
+        if section == CHANCE and not (everything or _chance_is_the_cause(compared)):
+            yield f"\n{section}: {len(differences)} things that every run draws anew (--all lists them)"
+            continue
+        yield f"\n{section}"
+        yield from (f"  {_difference(difference)}" for difference in differences)
     if compared.metrics:
         yield "\nmetrics"
         yield from (f"  {_metric(metric)}" for metric in compared.metrics)
     if compared.not_compared:
         yield "\nnot compared"
         yield from (f"  {sentence}" for sentence in compared.not_compared)
+
+
+def _chance_is_the_cause(compared: Diff) -> bool:
+    """Say whether the results differ and nothing but chance can have done it."""
+    from repro.audit.diff import CHANCE
+
+    return not compared.same and all(d.section in (CHANCE, "outputs", "outcome") for d in compared.differences)
+
+
+def _difference(difference: Difference) -> str:
+    sides = (difference.left, difference.right)
+    change = f"  {_value(sides[0])} → {_value(sides[1])}" if sides != (None, None) else ""
+    return f"{difference.name}{change}{f'  ({difference.note})' if difference.note else ''}"
 
 
 def _value(text: str | None) -> str:

@@ -113,7 +113,7 @@ def _summary(recorded: Recorded) -> list[str]:
     if recorded.new_key:
         lines.append(f"made this machine's signing key; its fingerprint is {recorded.new_key}")
     if record.gaps:
-        lines.append(f"{len(record.gaps)} gaps:")
+        lines.append(f"{len(record.gaps)} gap{'s' * (len(record.gaps) > 1)}:")
         lines += [f"  {gap.topic}: {gap.subject}: {gap.reason}" for gap in record.gaps[:5]]
     if len(record.gaps) > 5:
         lines.append(f"  … and {len(record.gaps) - 5} more: repro show {run.run_id}")

@@ -19,6 +19,9 @@ def test_another_learning_rate(repro, record, project: Path) -> None:
     compared = repro("diff", "@prev", "@last", cwd=project)
     assert compared.exit_status == 1
     assert "--lr" in compared.out
+    assert "every run draws anew (--all lists them)" in compared.out
+    assert "hash_seed" not in compared.out
+    assert "hash_seed" in repro("diff", "@prev", "@last", "--all", cwd=project).out
     answer = repro("diff", "@prev", "@last", "--json", cwd=project).answer
     (argument,) = [d for d in answer["differences"] if d["section"] == "arguments"]
     assert ("--lr", "0.1", "0.05") == (argument["name"], argument["left"], argument["right"])
@@ -32,6 +35,7 @@ def test_equal_runs_are_equal(repro, record, project: Path) -> None:
         assert record([sys.executable, "train.py"], cwd=project).exit_status == 0
     compared = repro("diff", "@prev", "@last", cwd=project)
     assert compared.exit_status == 0, compared.out
+    assert "nothing differs but chance" in compared.out
 
 
 def test_changed_code_is_named(repro, record, repository: Path) -> None:
