@@ -10,6 +10,7 @@ import pytest
 
 from repro.audit.verdict import Reason, Word, exit_code, judge
 from repro.errors import UsageError
+from repro.evidence.model import Gap
 
 
 def ended(record, **changes):
@@ -330,3 +331,14 @@ def test_unknown_never_passes(make):
     for first, second in itertools.product(doubts, repeat=2):
         original, replay = second(*first(make.original(), make.replay()))
         assert exit_code(judge(original, replay)) == 5
+
+
+@pytest.mark.parametrize("subject", ["learning_rate", "learning_rate.0", "optimizer.1.learning_rate.0"])
+def test_a_learning_rate_that_was_not_read_shows_in_the_losses(make, subject):
+    gap = Gap(topic="trace", subject=subject, reason="no step of a torch optimizer was seen")
+    original, replay = make.original(), make.replay()
+    rates = tuple(m for m in original.metrics if m.name == "loss")
+    pair = [replace(r, gaps=(*r.gaps, gap), metrics=rates) for r in (original, replay)]
+    assert judge(*pair).word is Word.MATCHED_EXACTLY
+    lost = replace(gap, subject="loss")
+    assert judge(pair[0], replace(pair[1], gaps=(lost,))).reason is Reason.EVIDENCE_GAP
