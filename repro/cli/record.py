@@ -18,7 +18,7 @@ def record(
     strict: Annotated[bool, typer.Option("--strict", help="Exit 125 if anything could not be seen.")] = False,
     lock_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait, after the command, for the environment lock.")
-    ] = 180.0,
+    ] = 600.0,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard error.")] = False,
 ) -> None:
     """Run a command, watch it, and seal what was seen.

@@ -28,7 +28,7 @@ class Options:
     command: tuple[str, ...] = ()
     tolerance: tuple[str, ...] = ()
     strict: bool = False
-    lock_timeout: float = 180.0
+    lock_timeout: float = 600.0
     json: bool = False
 
 

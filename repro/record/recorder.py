@@ -55,7 +55,7 @@ class Request:
     """What the agent puts back: `REPRO_ENTROPY`."""
     facts: tuple[Fact, ...] = ()
     """Added as they are."""
-    lock_timeout_seconds: float = 180.0
+    lock_timeout_seconds: float = 600.0
     """How long to wait for the environment lock once the command has ended."""
     stdout_fd: int = 1
     """Where the command's standard output is copied to."""
@@ -186,7 +186,7 @@ class _Recording:
     def _join_beside(self) -> None:
         self.beside.join(1.0)
         if self.beside.is_alive() and not self.patience.spent:
-            self.progress("resolving the environment lock (once per environment) …")
+            self.progress("resolving the environment lock (once per environment; Ctrl-C goes on without it) …")
         self.beside.join()
 
     def _keep_streams(self, outcome: Outcome) -> None:
