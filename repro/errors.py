@@ -39,6 +39,7 @@ class ReproError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.exit_status: int = self.exit_code
 
 
 class UsageError(ReproError):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from repro.errors import STRICT_GAP, UnsealedError, UsageError
+from repro.errors import STRICT_GAP, UsageError
 
 if TYPE_CHECKING:
     from repro.evidence.model import Tolerance
@@ -33,7 +33,8 @@ class Options:
 
 
 FLAGS: Final = {"--strict": "strict", "--json": "json"}
-VALUES: Final = {"--tolerance": "tolerance", "--lock-timeout": "lock_timeout"}
+TOLERANCE: Final = "--tolerance"
+LOCK_TIMEOUT: Final = "--lock-timeout"
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?")
 
 
@@ -45,9 +46,9 @@ def parse(arguments: Sequence[str]) -> Options | None:
         name = rest.pop(0)
         if name in FLAGS:
             found[FLAGS[name]] = True
-        elif name == "--tolerance" and rest:
+        elif name == TOLERANCE and rest:
             found["tolerance"] = (*found.get("tolerance", ()), rest.pop(0))
-        elif name == "--lock-timeout" and rest and _NUMBER.fullmatch(rest[0]):
+        elif name == LOCK_TIMEOUT and rest and _NUMBER.fullmatch(rest[0]):
             found["lock_timeout"] = float(rest.pop(0))
         else:
             return None
@@ -61,6 +62,7 @@ def run(options: Options) -> NoReturn:
     Raises:
         UsageError: There is no such command, or a tolerance cannot be read.
         ExecutionError: The store cannot be written to; the command was not started.
+        UnsealedError: The command ran, but its record could not be sealed.
     """
     from repro.cli.terminal import progress, say
     from repro.evidence.store import Store, home
@@ -73,13 +75,8 @@ def run(options: Options) -> NoReturn:
         tolerances=tuple(_tolerance(text) for text in options.tolerance),
         lock_timeout_seconds=options.lock_timeout,
     )
-    try:
-        with progress(quiet=options.json) as show:
-            recorded = record(request, Store(home()), progress=show)
-    except UnsealedError as error:
-        say(f"error: {error.message}")
-        say(f"hint: {error.hint}")
-        sys.exit(error.exit_status)
+    with progress(quiet=options.json) as show:
+        recorded = record(request, Store(home()), progress=show)
     if options.json:
         _print_json(recorded)
     else:

@@ -17,7 +17,7 @@ from repro.cli.recording import Options, parse
 def test_the_options_are_those_that_typer_documents() -> None:
     command = typer.main.get_command(app).commands["record"]  # type: ignore[attr-defined]
     documented = {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
-    assert documented - {"--help"} == {*recording.FLAGS, *recording.VALUES}
+    assert documented - {"--help"} == {*recording.FLAGS, recording.TOLERANCE, recording.LOCK_TIMEOUT}
 
 
 def test_the_defaults_are_those_of_typer() -> None:
