@@ -1,10 +1,12 @@
 -- The manifest of one run, version 1: one DuckDB file, written once, never changed.
 -- One table per class of repro/evidence/model.py, where each column is described in full; a test holds the two together.
 -- Times are UTC, ISO 8601 with microseconds and a Z. Digests are 'sha256:' and 64 hexadecimal digits.
+-- Keys are checked by the reader: an index for each would make a small manifest half as large again.
 
 -- The run itself: exactly one row.
+-- Key: run_id.
 CREATE TABLE run (
-    run_id VARCHAR NOT NULL PRIMARY KEY,
+    run_id VARCHAR NOT NULL,
     replay_of VARCHAR,                      -- the run that this one repeats
     argv VARCHAR[] NOT NULL,                -- the command; secrets are '<redacted>'
     root VARCHAR NOT NULL,                  -- absolute path of the code tree
@@ -21,8 +23,9 @@ CREATE TABLE run (
 );
 
 -- Every Python process in which the agent woke up.
+-- Key: process_key.
 CREATE TABLE process (
-    process_key VARCHAR NOT NULL PRIMARY KEY,  -- a role, not a pid: main, main/fork.1, main/rank0
+    process_key VARCHAR NOT NULL,           -- a role, not a pid: main, main/fork.1, main/rank0
     parent_key VARCHAR,
     pid BIGINT NOT NULL,
     argv VARCHAR[] NOT NULL,
@@ -34,34 +37,36 @@ CREATE TABLE process (
     ended_at VARCHAR                        -- NULL: it did not say goodbye
 );
 
--- Named facts about code, environment, variables, hardware, streams, randomness.
+-- Named facts about code, data, environment, variables, hardware, streams, randomness.
+-- Key: topic, name.
 CREATE TABLE fact (
     topic VARCHAR NOT NULL,
     name VARCHAR NOT NULL,
     value VARCHAR NOT NULL,
-    source VARCHAR NOT NULL,                -- observed, declared
-    PRIMARY KEY (topic, name)
+    source VARCHAR NOT NULL                 -- observed, declared
 );
 
 -- What should have been seen and was not.
+-- Key: topic, subject, reason.
 CREATE TABLE gap (
     topic VARCHAR NOT NULL,
     subject VARCHAR NOT NULL,
-    reason VARCHAR NOT NULL,
-    PRIMARY KEY (topic, subject, reason)
+    reason VARCHAR NOT NULL
 );
 
 -- The code tree before the command started; the bytes are objects in the store.
+-- Key: path.
 CREATE TABLE code_file (
-    path VARCHAR NOT NULL PRIMARY KEY,      -- relative to root
+    path VARCHAR NOT NULL,                  -- relative to root; absolute for an editable install outside it
     kind VARCHAR NOT NULL,                  -- file, symlink
     mode BIGINT NOT NULL,                   -- permission bits
     size_bytes BIGINT NOT NULL,
     sha256 VARCHAR NOT NULL,
-    state VARCHAR NOT NULL                  -- committed, modified, untracked, plain
+    state VARCHAR NOT NULL                  -- committed, modified, untracked, ignored, editable, plain
 );
 
 -- The distributions installed for the recorded interpreter.
+-- Key: name, location.
 CREATE TABLE package (
     name VARCHAR NOT NULL,
     version VARCHAR NOT NULL,
@@ -69,80 +74,148 @@ CREATE TABLE package (
     origin VARCHAR NOT NULL,                -- index, direct, editable, unknown
     direct_url VARCHAR,                     -- PEP 610, credentials removed
     record_sha256 VARCHAR,                  -- digest of its RECORD file
-    PRIMARY KEY (name, location)
+    wheel_sha256 VARCHAR                    -- the wheel that a replay installs, an object in the store
+);
+
+-- Installed files that are not what the RECORD of their distribution says.
+-- Key: path.
+CREATE TABLE package_change (
+    package VARCHAR NOT NULL,
+    path VARCHAR NOT NULL,                  -- absolute
+    state VARCHAR NOT NULL,                 -- changed, missing
+    recorded_sha256 VARCHAR NOT NULL,
+    found_sha256 VARCHAR
+);
+
+-- The packages of the operating system.
+-- Key: manager, name, architecture.
+CREATE TABLE system_package (
+    manager VARCHAR NOT NULL,               -- dpkg, rpm, apk, conda
+    name VARCHAR NOT NULL,
+    version VARCHAR NOT NULL,
+    architecture VARCHAR NOT NULL,
+    build VARCHAR                           -- conda: build string and channel
+);
+
+-- Libraries and programs that the run had mapped as code.
+-- Key: path.
+CREATE TABLE shared_object (
+    path VARCHAR NOT NULL,                  -- absolute
+    build_id VARCHAR,                       -- of the ELF file, hexadecimal
+    size_bytes BIGINT NOT NULL,
+    sha256 VARCHAR,
+    owner VARCHAR                           -- the distribution or system package that it belongs to
 );
 
 -- Files read and written.
+-- Key: path, role.
 CREATE TABLE data_file (
     path VARCHAR NOT NULL,                  -- relative to root if inside it, else absolute
     role VARCHAR NOT NULL,                  -- input, output
     category VARCHAR NOT NULL,              -- data, code, environment, system, temporary
+    dataset VARCHAR,                        -- name of its dataset
     size_bytes BIGINT,
-    sha256 VARCHAR,
+    digest VARCHAR,                         -- sha256:… or blake3:…; of an input, when it was first read
     modified_at VARCHAR,
-    process_key VARCHAR NOT NULL,           -- who opened it first
+    process_key VARCHAR NOT NULL,           -- who opened it first; KEY>PROGRAM for other programs
     library VARCHAR NOT NULL,               -- what was seen to open it
-    changed_during_run BOOLEAN NOT NULL,
-    PRIMARY KEY (path, role)
+    seen_by VARCHAR NOT NULL,               -- agent, kernel, both, declared
+    changed_during_run BOOLEAN NOT NULL
+);
+
+-- Input files that belong together.
+-- Key: name.
+CREATE TABLE dataset (
+    name VARCHAR NOT NULL,                  -- path of the folder or file; hf:NAME in a Hugging Face cache
+    kind VARCHAR NOT NULL,                  -- folder, file, dvc, huggingface, declared
+    file_count BIGINT NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    digest VARCHAR NOT NULL,                -- over the sorted list of [path, digest]
+    reference VARCHAR                       -- what a pointer says that it is
+);
+
+-- Files that the run renamed, linked or removed.
+-- Key: ordinal.
+CREATE TABLE file_change (
+    ordinal BIGINT NOT NULL,                -- in the order of time
+    action VARCHAR NOT NULL,                -- renamed, linked, removed
+    path VARCHAR NOT NULL,
+    target VARCHAR,
+    process_key VARCHAR NOT NULL
+);
+
+-- Every program that the run executed, as the kernel saw it.
+-- Key: ordinal.
+CREATE TABLE program (
+    ordinal BIGINT NOT NULL,                -- in the order of time
+    process_key VARCHAR NOT NULL,
+    pid BIGINT NOT NULL,
+    parent_pid BIGINT NOT NULL,
+    path VARCHAR NOT NULL,
+    argv VARCHAR[] NOT NULL,                -- secrets are '<redacted>'
+    sha256 VARCHAR,
+    started_at VARCHAR NOT NULL
 );
 
 -- Calls that seeded a generator.
+-- Key: process_key, function, ordinal.
 CREATE TABLE seed (
     process_key VARCHAR NOT NULL,
     ordinal BIGINT NOT NULL,
     function VARCHAR NOT NULL,
     argument VARCHAR NOT NULL,              -- a decimal string: seeds exceed 63 bits
-    site VARCHAR NOT NULL,                  -- file:line of the caller
-    PRIMARY KEY (process_key, function, ordinal)
+    site VARCHAR NOT NULL                   -- file:line of the caller
 );
 
 -- What unseeded generators started from.
+-- Key: process_key, stream, ordinal.
 CREATE TABLE entropy (
     process_key VARCHAR NOT NULL,
     stream VARCHAR NOT NULL,
     ordinal BIGINT NOT NULL,
     value VARCHAR NOT NULL,
-    site VARCHAR NOT NULL,
-    PRIMARY KEY (process_key, stream, ordinal)
+    site VARCHAR NOT NULL
 );
 
 -- Digests of generator states.
+-- Key: process_key, moment, generator.
 CREATE TABLE generator_state (
     process_key VARCHAR NOT NULL,
     moment VARCHAR NOT NULL,                -- import, first-step, end
     generator VARCHAR NOT NULL,
-    sha256 VARCHAR NOT NULL,
-    PRIMARY KEY (process_key, moment, generator)
+    sha256 VARCHAR NOT NULL
 );
 
 -- Settings that bear on the bits.
+-- Key: process_key, moment, name.
 CREATE TABLE setting (
     process_key VARCHAR NOT NULL,
     moment VARCHAR NOT NULL,                -- import, first-step, end
     name VARCHAR NOT NULL,
-    value VARCHAR NOT NULL,
-    PRIMARY KEY (process_key, moment, name)
+    value VARCHAR NOT NULL
 );
 
 -- The trace: a DOUBLE holds every narrower float exactly.
+-- Key: process_key, name, step.
 CREATE TABLE metric (
     process_key VARCHAR NOT NULL,
     name VARCHAR NOT NULL,
     step BIGINT NOT NULL,
     value DOUBLE NOT NULL,
     dtype VARCHAR NOT NULL,
-    at_seconds DOUBLE NOT NULL,             -- since the process started
-    PRIMARY KEY (process_key, name, step)
+    at_seconds DOUBLE NOT NULL              -- since the process started
 );
 
 -- How far a replay may be from this run, fixed when it was recorded.
+-- Key: metric.
 CREATE TABLE tolerance (
-    metric VARCHAR NOT NULL PRIMARY KEY,
+    metric VARCHAR NOT NULL,
     absolute DOUBLE NOT NULL
 );
 
 -- Which version of these tables this is: exactly one row, and the first thing that a reader looks at. Not part of the model.
+-- Key: schema_version.
 CREATE TABLE manifest (
-    schema_version BIGINT NOT NULL PRIMARY KEY
+    schema_version BIGINT NOT NULL
 );
 INSERT INTO manifest VALUES (1);

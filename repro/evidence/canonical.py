@@ -10,11 +10,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from repro.errors import AlteredError
+from repro.evidence import hashing
 from repro.evidence.model import CodeFile
 
 MAX_INTEGER: Final = 2**53 - 1
@@ -40,6 +41,8 @@ def decode_path(text: str) -> bytes:
         AlteredError: `encode_path` never makes this text.
     """
     try:
+        if "\\" not in text:  # nearly every path, and there are many
+            return text.encode()
         raw = b"".join(_decode_pieces(text))
     except (UnicodeEncodeError, ValueError):
         raise AlteredError(f"{text!r} is not an encoded path") from None
@@ -61,6 +64,8 @@ def _decode_pieces(text: str) -> Iterable[bytes]:
 
 def storable(text: str) -> str:
     r"""Return text that UTF-8, JSON and SQL can hold: a lone surrogate becomes the six characters `\udXXX`."""
+    if text.isascii():
+        return text
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -176,11 +181,23 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def list_digest(rows: Sequence[Sequence[str | None]]) -> str:
+    """Return the digest of the canonical JSON of a list of lists of texts and `None`, of which there may be many.
+
+    Raises:
+        ValueError: A lone surrogate.
+    """
+    return digest(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode())
+
+
 def digest_file(path: Path) -> tuple[str, int]:
-    """Return a file's digest and its size in bytes."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256")
-        return f"sha256:{found.hexdigest()}", file.tell()
+    """Return a file's SHA-256 digest and its size in bytes; `repro.evidence.hashing` knows more of it.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+        InconclusiveError: It changed while it was read, twice.
+    """
+    return hashing.digest_file(path)
 
 
 def is_digest(text: str) -> bool:

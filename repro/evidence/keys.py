@@ -6,12 +6,15 @@ A key is named by its keyid: `sha256:` and the SHA-256 of its public half as a D
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -29,6 +32,10 @@ from repro.evidence import canonical
 if TYPE_CHECKING:
     from repro.evidence.store import Store
 
+
+_NO_HARD_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_CLAIM_TRIES: Final = 200
+_CLAIM_PAUSE_SECONDS: Final = 0.01
 
 PublicKeys: TypeAlias = Mapping[str, Ed25519PublicKey]
 """Public keys by keyid."""
@@ -128,12 +135,40 @@ def _write_new(path: Path, data: bytes, mode: int) -> bool:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        path.hardlink_to(temporary)  # fails where the name exists: of two writers, one wins
+        _give_name(temporary, path)
     except FileExistsError:
         return False
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return True
+
+
+def _give_name(temporary: Path, path: Path) -> None:
+    """Give a file its name unless that is taken: of two writers, one wins.
+
+    Raises:
+        FileExistsError: The name is taken.
+    """
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+    else:
+        return
+    claim = path.with_name(f".{path.name}.claim")  # such file systems still make a directory once
+    for _ in range(_CLAIM_TRIES):  # a claim that is older than that was left by a writer that was killed
+        with contextlib.suppress(FileExistsError):
+            claim.mkdir()
+            break
+        time.sleep(_CLAIM_PAUSE_SECONDS)
+    try:
+        if path.exists():
+            raise FileExistsError(path)
+        temporary.rename(path)
+    finally:
+        with contextlib.suppress(OSError):
+            claim.rmdir()
 
 
 def _load(path: Path) -> SigningKey:

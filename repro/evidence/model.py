@@ -72,7 +72,10 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """One named fact. Topics: `code`, `environment`, `variable`, `hardware`, `stream`, `randomness`, `replay`."""
+    """One named fact.
+
+    Topics: `code`, `data`, `environment`, `variable`, `commitment`, `hardware`, `stream`, `randomness`, `replay`.
+    """
 
     topic: str
     name: str
@@ -85,7 +88,7 @@ class Gap:
     """Something that should have been seen and was not."""
 
     topic: str
-    """`agent`, `code`, `environment`, `lock`, `data`, `randomness`, `trace`, `hardware`, `stream`, `recorder`."""
+    """Such as `code`, `data`, `environment`, `hardware`, `lineage`, `lock`, `randomness`, `recorder`."""
     subject: str
     """The thing not seen: a path, a distribution, a process."""
     reason: str
@@ -97,15 +100,16 @@ class CodeFile:
     """One file of the code tree as it stood before the command started. The bytes are in the object store."""
 
     path: str
-    """Relative to the root."""
+    """Relative to the root; absolute for the source tree of an editable install outside it."""
     kind: Literal["file", "symlink"]
     mode: int
     """Permission bits, such as 0o755."""
     size_bytes: int
     sha256: str
     """Of the content; of the target's name for a symbolic link."""
-    state: Literal["committed", "modified", "untracked", "plain"]
-    """Against HEAD; `plain` where there is no git repository."""
+    state: Literal["committed", "modified", "untracked", "ignored", "editable", "plain"]
+    """Against HEAD; `ignored` where git looks away and the run imported or executed it all the same; `editable` in the
+    source tree of an editable install outside the root; `plain` where there is no git repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +127,50 @@ class Package:
     """From `direct_url.json` (PEP 610), credentials removed."""
     record_sha256: str | None
     """Digest of its RECORD file, which lists the hash of each installed file; `None` where it has none."""
+    wheel_sha256: str | None
+    """The wheel that a replay installs, an object in the store; `None` where the index is trusted to have it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageChange:
+    """One installed file that is not what the RECORD of its distribution says: somebody edited the environment."""
+
+    package: str
+    """Normalised as in PEP 503."""
+    path: str
+    """Absolute."""
+    state: Literal["changed", "missing"]
+    recorded_sha256: str
+    """What RECORD says."""
+    found_sha256: str | None
+    """`None` when the file is missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemPackage:
+    """One package of the operating system."""
+
+    manager: Literal["dpkg", "rpm", "apk", "conda"]
+    name: str
+    version: str
+    architecture: str
+    build: str | None
+    """For conda, the build string and channel, as `BUILD CHANNEL`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedObject:
+    """One library or program file that a process of the run had mapped as code."""
+
+    path: str
+    """Absolute."""
+    build_id: str | None
+    """The GNU build id in the ELF file, hexadecimal: it names one build, whatever the file is called."""
+    size_bytes: int
+    sha256: str | None
+    """`None` when it was gone before it could be hashed."""
+    owner: str | None
+    """The distribution or system package that it belongs to, such as `torch 2.13.0+cpu` or `libc6 2.36-9`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,16 +182,74 @@ class DataFile:
     role: Literal["input", "output"]
     category: Literal["data", "code", "environment", "system", "temporary"]
     """Only `data` and `code` decide whether a replay may start."""
+    dataset: str | None
+    """The name of the `Dataset` that it belongs to."""
     size_bytes: int | None
-    sha256: str | None
-    """`None` when it could not be hashed; there is then a gap that names it."""
+    digest: str | None
+    """`sha256:…`, or `blake3:…` where the settings ask for that. Of an input: its content when the run first read it.
+    `None` when it could not be hashed; there is then a gap that names it."""
     modified_at: str | None
     process_key: str
-    """The first process that opened it."""
+    """The first process that opened it: the key of a `Process`; `KEY>PROGRAM` for a program below it that no agent
+    watches, `>PROGRAM` where no Python process is above. Empty where the file was declared and nobody was seen to read
+    it."""
     library: str
-    """What was seen to open it: `python`, `torch`, …"""
+    """What was seen to open it: `python`, `torch`, …, as the agent says. Where the kernel alone saw it: `native` for
+    compiled code in a Python process, which no hook knows; `python` for an interpreter whose agent was not awake yet;
+    else the program's name. `stdin` for the file on standard input. Empty where nobody was seen to read it."""
+    seen_by: Literal["agent", "kernel", "both", "declared"]
+    """Which layer saw it opened: the agent inside Python, the kernel's filter, both; or only the user named it."""
     changed_during_run: bool
     """The bytes that were read may not be the bytes that were hashed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Input files that belong together, as one thing with one digest."""
+
+    name: str
+    """Path of the folder or file, as in `DataFile.path`; `hf:NAME` for a dataset or model in a Hugging Face cache."""
+    kind: Literal["folder", "file", "dvc", "huggingface", "declared"]
+    file_count: int
+    """Of those that the run read; all that lie there where the user declared it."""
+    size_bytes: int
+    digest: str
+    """SHA-256 of the canonical JSON list of `[path, digest]`, sorted, with paths relative to the dataset."""
+    reference: str | None
+    """What a pointer says that it is: `md5:…` in a `.dvc` file, `REPOSITORY@COMMIT` in a Hugging Face cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """A file that got another name or was removed by the run."""
+
+    ordinal: int
+    """In the order of time, from 0."""
+    action: Literal["renamed", "linked", "removed"]
+    path: str
+    """As in `DataFile.path`."""
+    target: str | None
+    """The new name."""
+    process_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One program that the run executed, Python or not."""
+
+    ordinal: int
+    """In the order of time, from 0."""
+    process_key: str
+    """As in `DataFile`."""
+    pid: int
+    parent_pid: int
+    path: str
+    """Absolute."""
+    argv: tuple[str, ...]
+    """Secrets are replaced by `<redacted>`."""
+    sha256: str | None
+    """`None` when the file was gone, or could not be read."""
+    started_at: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +333,13 @@ class Record:
     gaps: tuple[Gap, ...] = ()
     code_files: tuple[CodeFile, ...] = ()
     packages: tuple[Package, ...] = ()
+    package_changes: tuple[PackageChange, ...] = ()
+    system_packages: tuple[SystemPackage, ...] = ()
+    shared_objects: tuple[SharedObject, ...] = ()
     data_files: tuple[DataFile, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
+    file_changes: tuple[FileChange, ...] = ()
+    programs: tuple[Program, ...] = ()
     seeds: tuple[Seed, ...] = ()
     entropy: tuple[Entropy, ...] = ()
     generator_states: tuple[GeneratorState, ...] = ()
@@ -247,7 +359,13 @@ TABLES: Final[dict[str, type]] = {
     "gap": Gap,
     "code_file": CodeFile,
     "package": Package,
+    "package_change": PackageChange,
+    "system_package": SystemPackage,
+    "shared_object": SharedObject,
     "data_file": DataFile,
+    "dataset": Dataset,
+    "file_change": FileChange,
+    "program": Program,
     "seed": Seed,
     "entropy": Entropy,
     "generator_state": GeneratorState,

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import itertools
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from repro.errors import AlteredError, ExecutionError, InconclusiveError
-from repro.evidence import canonical
+from repro.evidence import canonical, hashing
+from repro.evidence.hashing import AnyPath, Outcome
 from repro.evidence.plain import open_plain
 
 _CHUNK_BYTES: Final = 1024 * 1024
+_CLONE: Final = 0x40049409
+"""`FICLONE` of linux/fs.h: share the blocks of another file, on file systems that can (Btrfs, XFS, bcachefs)."""
+_SYNC_EACH: Final = 32
+_LEAST_BYTES: Final = 16 * 1024 * 1024
+"""Room for the record of a small run: its manifest, its event logs, its lock."""
+_ABANDONED_SECONDS: Final = 86_400
+_INCOMING: Final = ".incoming-"
+_MAKE_ROOM: Final = "make room there, or set REPRO_HOME to a place on a larger disk"
+_SETTLED_SECONDS: Final = 600
+"""The kernel writes back what is older than half a minute; ten minutes leave room for a slow disk."""
 
 
 class Objects:
@@ -27,6 +42,8 @@ class Objects:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._text_root = os.fspath(root)
+        self._token, self._numbers = os.urandom(6).hex(), itertools.count()
 
     def path(self, digest: str) -> Path:
         """Return where an object lies, whether it is there or not.
@@ -52,19 +69,68 @@ class Objects:
                 self._publish(incoming, digest)
         return digest
 
-    def put_file(self, path: Path) -> tuple[str, int]:
+    def put_file(self, path: AnyPath) -> tuple[str, int]:
         """Store a file's content, hashing what is copied, and return its digest and its size in bytes.
 
         Raises:
             InconclusiveError: The file changed while it was being read.
-            OSError: The file cannot be read.
+            OSError: The file cannot be read, or is no regular file.
             ExecutionError: The store cannot be written to, or the disk is full.
         """
-        with path.open("rb") as source, self._incoming() as incoming:
-            before = _state(source)
-            digest, size_bytes = _copy(source, incoming)
-            if _state(source) != before:
-                raise InconclusiveError(f"{path} changed while it was read", hint="try again when nothing writes to it")
+        stored = self._put_file(path, None)
+        if stored is None or stored.digest is None:
+            hint = "try again when nothing writes to it"
+            raise InconclusiveError(f"{os.fsdecode(path)} changed while it was read", hint=hint)
+        return stored.digest, stored.size_bytes
+
+    def put_files(
+        self,
+        paths: Sequence[AnyPath],
+        *,
+        progress: Callable[[int], None] | None = None,
+        give_up: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Store many files and yield, for each, its index in `paths` and what came of it, in any order.
+
+        Args:
+            paths: The files; links are followed.
+            progress: Told how many bytes were stored so far, as by `hashing.digest_files`.
+            give_up: Asked whether to stop.
+
+        Raises:
+            ExecutionError: The store cannot be written to, or the disk is full.
+        """
+        from repro.evidence.manyfiles import each_file
+
+        yield from each_file(paths, self._put_file, progress=progress, give_up=give_up)
+
+    def _put_file(self, path: AnyPath, limit_bytes: int | None) -> Outcome | None:
+        """Store a file unless it is larger than the limit; one that changed meanwhile has no digest."""
+        source = hashing.open_regular(path)
+        try:
+            about = os.fstat(source)
+            if limit_bytes is not None and about.st_size > limit_bytes:
+                return None
+            digest, size_bytes = self._put_open(source, about)
+            if digest is None or hashing.moment(os.fstat(source)) != hashing.moment(about):
+                return Outcome(error="it changed while it was read", about=about)
+            return Outcome(digest=digest, size_bytes=size_bytes, about=about)
+        finally:
+            os.close(source)
+
+    def _put_open(self, source: int, about: os.stat_result) -> tuple[str | None, int]:
+        """Store an open file. Nothing is kept of one that changes: what is copied is what is hashed."""
+        if about.st_size <= _CHUNK_BYTES and (about.st_size or not os.pread(source, 1, 0)):  # or a file of the kernel
+            data = os.read(source, about.st_size + 1)
+            unchanged = len(data) == about.st_size and hashing.moment(os.fstat(source)) == hashing.moment(about)
+            return (self.put(data) if unchanged else None), len(data)
+        with self._incoming() as incoming:
+            if incoming.clone(source):  # as it is at one moment, whoever writes to it
+                digest, size_bytes = _copy(incoming.descriptor, None)
+            else:
+                digest, size_bytes = _copy(source, incoming)
+            if hashing.moment(os.fstat(source)) != hashing.moment(about):
+                return None, size_bytes
             if not self._holds(digest, size_bytes):
                 self._publish(incoming, digest)
         return digest, size_bytes
@@ -100,17 +166,43 @@ class Objects:
         with self._open(digest) as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
+    def require_room(self) -> None:
+        """Find out before a command starts whether the store can be written to; remove what killed recorders left.
+
+        Raises:
+            ExecutionError: It cannot be written to, or its disk has less than 16 MiB left.
+        """
+        with self._incoming() as incoming:
+            incoming.write(bytes(4096))
+            room = os.fstatvfs(incoming.descriptor)
+        self._remove_abandoned()
+        left_bytes = room.f_bavail * room.f_frsize
+        if room.f_blocks and left_bytes < _LEAST_BYTES:  # some file systems of servers say nothing of their size
+            raise ExecutionError(
+                f"the disk of the object store is full: {left_bytes} bytes are left for {self.root}", hint=_MAKE_ROOM
+            )
+
+    def _remove_abandoned(self) -> None:
+        with suppress(OSError), os.scandir(self.root) as entries:
+            for entry in entries:
+                if entry.name.startswith(_INCOMING) and time.time() - entry.stat().st_ctime > _ABANDONED_SECONDS:
+                    with suppress(OSError):
+                        os.unlink(entry.path)  # noqa: PTH108 - from scandir
+
     def sync(self, digests: Iterable[str]) -> None:
-        """Make objects survive a power failure; `put` leaves that for the moment of sealing, so that it never waits."""
-        for digest in digests:
-            try:
-                descriptor = os.open(self.path(digest), os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        """Make objects survive a power failure; `put` leaves that for the moment of sealing, so that it never waits.
+
+        What was written long ago is on the disk already. Many objects are synchronised with their whole file system in
+        one go: an `fsync` each would make the disk write its journal each time.
+
+        Raises:
+            ExecutionError: The disk does not take them.
+        """
+        recent = [path for path in (self._text(digest) for digest in digests) if _is_recent(path)]
+        with _writing():
+            if len(recent) <= _SYNC_EACH or not _sync_file_system(self.root):
+                for path in recent:
+                    _sync_file(path)
 
     def _open(self, digest: str) -> BufferedReader:
         try:
@@ -127,43 +219,72 @@ class Objects:
         """Return an object's path as people read it."""
         return self.path(digest).relative_to(self.root.parent).as_posix()
 
+    def _text(self, digest: str) -> str:
+        """Return an object's path as text: `path` takes as long as to store a small object."""
+        return f"{self._text_root}/{digest[7:9]}/{digest[9:]}"
+
     def _holds(self, digest: str, size_bytes: int) -> bool:
         """Say whether the object is there in full size; one cut short by a power failure is written anew."""
         try:
-            return self.path(digest).lstat().st_size == size_bytes
+            about = os.lstat(self._text(digest))
         except OSError:
             return False
+        return about.st_size == size_bytes and stat.S_ISREG(about.st_mode)
 
     @contextmanager
     def _incoming(self) -> Iterator[_Incoming]:
         """Open a temporary file, removed on the way out unless `_publish` gave it its name."""
         with _writing():
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=".incoming-", dir=self.root)
+            incoming = self._new_incoming()
         try:
-            yield _Incoming(descriptor=descriptor, path=Path(name))
+            yield incoming
         finally:
-            os.close(descriptor)
-            Path(name).unlink(missing_ok=True)
+            os.close(incoming.descriptor)
+            if not incoming.published:
+                with suppress(OSError):
+                    os.unlink(incoming.path)  # noqa: PTH108 - as below
+
+    def _new_incoming(self) -> _Incoming:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        # Next to the folders, not in them: file systems place a new file near its folder, and 256 places are slower.
+        path = f"{self._text_root}/{_INCOMING}{self._token}-{os.getpid()}-{next(self._numbers)}"
+        try:
+            return _Incoming(descriptor=os.open(path, flags, 0o600), path=path)
+        except FileNotFoundError:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return _Incoming(descriptor=os.open(path, flags, 0o600), path=path)
 
     def _publish(self, incoming: _Incoming, digest: str) -> None:
-        target = self.path(digest)
+        target = self._text(digest)
         with _writing():
             os.fchmod(incoming.descriptor, 0o444)
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            incoming.path.replace(target)
+            try:
+                os.rename(incoming.path, target)  # noqa: PTH104 - text, see _text
+            except FileNotFoundError:
+                Path(target).parent.mkdir(mode=0o700, exist_ok=True)
+                os.rename(incoming.path, target)  # noqa: PTH104 - text, see _text
+        incoming.published = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Incoming:
     descriptor: int
-    path: Path
+    path: str
+    published: bool = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         with _writing():
             while rest:
                 rest = rest[os.write(self.descriptor, rest) :]
+
+    def clone(self, source: int) -> bool:
+        """Share the blocks of another file, where the file system can."""
+        try:
+            fcntl.ioctl(self.descriptor, _CLONE, source)
+        except OSError:
+            return False
+        return True
 
 
 @contextmanager
@@ -171,18 +292,46 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ExecutionError(f"cannot write to the object store: {error}") from error
+        hint = "check the disk and the permissions of the store, or set REPRO_HOME to another place"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = _MAKE_ROOM
+        raise ExecutionError(f"cannot write to the object store: {error}", hint=hint) from error
 
 
-def _copy(source: BinaryIO, target: _Incoming) -> tuple[str, int]:
-    hasher, size_bytes = hashlib.sha256(), 0
-    while chunk := source.read(_CHUNK_BYTES):
-        hasher.update(chunk)
-        target.write(chunk)
-        size_bytes += len(chunk)
+def _copy(source: int, target: _Incoming | None) -> tuple[str, int]:
+    """Hash an open file from its beginning, and copy what is hashed."""
+    hasher, size_bytes, piece = hashlib.sha256(), 0, memoryview(bytearray(_CHUNK_BYTES))
+    while count := os.preadv(source, [piece], size_bytes):
+        hasher.update(piece[:count])
+        if target is not None:
+            target.write(piece[:count])
+        size_bytes += count
     return f"sha256:{hasher.hexdigest()}", size_bytes
 
 
-def _state(file: BinaryIO) -> tuple[int, int, int]:
-    status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _is_recent(path: str) -> bool:
+    try:
+        return time.time() - os.lstat(path).st_ctime < _SETTLED_SECONDS
+    except OSError:
+        return False
+
+
+def _sync_file(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Write back all that is held in memory for a file system; say whether that was possible."""
+    import ctypes
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return bool(ctypes.CDLL(None).syncfs(descriptor) == 0)
+    except AttributeError:  # a C library without it
+        return False
+    finally:
+        os.close(descriptor)

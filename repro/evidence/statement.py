@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, Final
 
@@ -15,7 +15,9 @@ from repro.evidence.tables import Table
 
 OBJECT_FACTS: Final = (
     ("code", "diff"),
+    ("environment", "conda_explicit"),
     ("environment", "lock"),
+    ("environment", "pylock"),
     ("stream", "stderr_sha256"),
     ("stream", "stdout_sha256"),
 )
@@ -30,9 +32,9 @@ def subject(name: str, digest: str) -> dict[str, Any]:
 def subjects(record: Record, manifest_digest: str) -> list[dict[str, Any]]:
     """Return what the statement is about: the manifest, and each output file as `output:<path>`."""
     outputs = sorted(
-        (f"output:{file.path}", file.sha256)
+        (f"output:{file.path}", file.digest)
         for file in record.data_files
-        if file.role == "output" and file.category in ("data", "code") and file.sha256
+        if file.role == "output" and file.category in ("data", "code") and file.digest
     )
     return [subject("manifest.duckdb", manifest_digest), *(subject(name, digest) for name, digest in outputs)]
 
@@ -80,7 +82,8 @@ def object_digests(record: Record, objects: Objects) -> list[str]:
     """
     named = {file.sha256 for file in record.code_files}
     named |= {fact.value for fact in record.facts if (fact.topic, fact.name) in OBJECT_FACTS}
-    outside = {file.sha256 for file in record.data_files if (file.role, file.category) == ("input", "code")}
+    named |= {package.wheel_sha256 for package in record.packages if package.wheel_sha256}
+    outside = {file.digest for file in record.data_files if (file.role, file.category) == ("input", "code")}
     held = {digest for digest in outside if digest and canonical.is_digest(digest) and objects.path(digest).exists()}
     return sorted(digest for digest in named | held if canonical.is_digest(digest))
 
@@ -90,22 +93,20 @@ def storable(record: Record) -> Record:
     changes: dict[str, Any] = {}
     for table in tables.tables():
         rows = tables.rows_of(record, table)
-        if any(canonical.storable(text) != text for text in _texts(table, rows)):
+        if not all(text == canonical.storable(text) for text in _texts(table, rows)):
             cleaned = tuple(_storable_row(table, row) for row in rows)
             changes[table.field] = cleaned[0] if table.name == "run" else cleaned
     return dataclasses.replace(record, **changes)
 
 
-def _texts(table: Table, rows: tuple[Any, ...]) -> set[str]:
-    """Return the distinct texts of a table: a million metrics have few."""
-    texts: set[str] = set()
+def _texts(table: Table, rows: tuple[Any, ...]) -> Iterator[str]:
+    """Yield all texts of each column as one."""
     for column in table.columns:
         cells = map(attrgetter(column.name), rows)
         if column.sql_type == "VARCHAR":
-            texts.update(cells)
-        elif column.sql_type == "VARCHAR[]":
-            texts.update(*cells)
-    return texts - {None}
+            yield "".join(filter(None, cells))
+        elif column.is_list:
+            yield "".join(chain.from_iterable(filter(None, cells)))
 
 
 def _storable_row(table: Table, row: Any) -> Any:

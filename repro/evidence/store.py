@@ -9,13 +9,13 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from repro.errors import AlteredError, ExecutionError, UsageError
 from repro.evidence import canonical
 from repro.evidence.objects import Objects
+from repro.evidence.times import utc_ns
 
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
 _SHORTCUTS: Final = {"@last": 0, "@prev": 1}
@@ -202,7 +202,6 @@ def _from_predicate(run_id: str, predicate: Any) -> RunSummary:
 
 def _made_at(path: Path) -> str:
     try:
-        moment = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return utc_ns(path.stat().st_mtime_ns)
     except OSError:
-        moment = datetime.fromtimestamp(0, UTC)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return utc_ns(0)

@@ -17,17 +17,23 @@ from repro.evidence import seal
 from repro.evidence.model import (
     CodeFile,
     DataFile,
+    Dataset,
     Entropy,
     Fact,
+    FileChange,
     Gap,
     GeneratorState,
     Metric,
     Package,
+    PackageChange,
     Process,
+    Program,
     Record,
     Run,
     Seed,
     Setting,
+    SharedObject,
+    SystemPackage,
     Tolerance,
 )
 from repro.evidence.objects import Objects
@@ -82,6 +88,28 @@ def sample(run_id: str, objects: Objects) -> Record:
                 origin="index",
                 direct_url=None,
                 record_sha256=DIGEST,
+                wheel_sha256=objects.put(b"a wheel"),
+            ),
+        ),
+        package_changes=(
+            PackageChange(
+                package="torch",
+                path="/usr/lib/python3/torch/nn/modules/loss.py",
+                state="changed",
+                recorded_sha256=DIGEST,
+                found_sha256=source,
+            ),
+        ),
+        system_packages=(
+            SystemPackage(manager="dpkg", name="libc6", version="2.36-9+deb12u9", architecture="amd64", build=None),
+        ),
+        shared_objects=(
+            SharedObject(
+                path="/usr/lib/x86_64-linux-gnu/libc.so.6",
+                build_id="93ac526e0fab8b5e8a9a5c8e1d3ab4d6f8d01f5c",
+                size_bytes=1_922_136,
+                sha256=DIGEST,
+                owner="libc6 2.36-9+deb12u9",
             ),
         ),
         data_files=(
@@ -89,6 +117,23 @@ def sample(run_id: str, objects: Objects) -> Record:
             data_file("best.pt", "output", "data", DIGEST),
             data_file("data/train.npz", "input", "data", DIGEST),
             data_file("lib/model.py", "input", "code", source),
+        ),
+        datasets=(Dataset(name="data", kind="folder", file_count=1, size_bytes=15, digest=DIGEST, reference=None),),
+        file_changes=(
+            FileChange(ordinal=0, action="renamed", path="best.tmp", target="best.pt", process_key="main"),
+            FileChange(ordinal=1, action="removed", path="lock", target=None, process_key="main>cp"),
+        ),
+        programs=(
+            Program(
+                ordinal=0,
+                process_key="main",
+                pid=100,
+                parent_pid=99,
+                path="/usr/bin/python3",
+                argv=("python", "train.py", "--token", "<redacted>"),
+                sha256=DIGEST,
+                started_at="2026-03-01T09:00:00.050000Z",
+            ),
         ),
         seeds=(
             Seed(process_key="main", ordinal=0, function="torch.manual_seed", argument=str(2**64 - 1), site="t.py:3"),
@@ -119,17 +164,19 @@ def process(key: str, parent: str | None, pid: int) -> Process:
     )
 
 
-def data_file(path: str, role: str, category: str, sha256: str | None) -> DataFile:
+def data_file(path: str, role: str, category: str, digest: str | None) -> DataFile:
     return DataFile(
         path=path,
         role=role,  # type: ignore[arg-type]
         category=category,  # type: ignore[arg-type]
-        size_bytes=None if sha256 is None else 15,
-        sha256=sha256,
-        modified_at=None if sha256 is None else "2026-02-01T00:00:00.000000Z",
+        dataset="data" if path.startswith("data/") else None,
+        size_bytes=None if digest is None else 15,
+        digest=digest,
+        modified_at=None if digest is None else "2026-02-01T00:00:00.000000Z",
         process_key="main",
         library="python",
-        changed_during_run=sha256 is None,
+        seen_by="both",
+        changed_during_run=digest is None,
     )
 
 

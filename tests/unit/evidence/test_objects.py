@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from repro.errors import AlteredError, ExecutionError, InconclusiveError
-from repro.evidence import canonical
+from repro.evidence import canonical, manyfiles, objects
 from repro.evidence.objects import Objects
 from repro.evidence.store import Store
 
@@ -140,3 +143,146 @@ def test_many_writers_of_the_same_object_never_show_a_part(tmp_path: Path) -> No
     ]
     assert [(0, b"")] * 4 == [(worker.wait(), worker.communicate()[1]) for worker in workers]
     assert 40 == sum(path.is_file() for path in (tmp_path / "objects").rglob("*"))
+
+
+def test_many_files_are_stored(store: Store, tmp_path: Path) -> None:
+    contents = [b"%d" % (n % 200) * (n % 50) if n % 90 else os.urandom(3 * 1024 * 1024) for n in range(400)]
+    for n, data in enumerate(contents):
+        (tmp_path / str(n)).write_bytes(data)
+    os.mkfifo(tmp_path / "fifo")
+    paths = [*(tmp_path / str(n) for n in range(400)), tmp_path / "fifo", tmp_path / "missing"]
+    for _ in range(2):
+        found = dict(store.objects.put_files(paths))
+        assert [canonical.digest(data) for data in contents] == [found[n].digest for n in range(400)]
+        assert [len(data) for data in contents] == [found[n].size_bytes for n in range(400)]
+        assert "it could not be read: a named pipe (FIFO), not a regular file" == found[400].error
+        assert "it is gone" == found[401].error
+    assert all(data == store.objects.get(canonical.digest(data)) for data in contents)
+    assert len(set(contents)) == sum(path.is_file() for path in store.objects.root.rglob("*"))
+
+
+def test_many_threads_store_files_that_have_to_be_waited_for(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manyfiles, "_MOSTLY_WAITING", float("inf"))
+    for n in range(500):
+        (tmp_path / str(n)).write_bytes(b"%d" % (n % 100))
+    found = dict(store.objects.put_files([tmp_path / str(n) for n in range(500)]))
+    assert [canonical.digest(b"%d" % (n % 100)) for n in range(500)] == [found[n].digest for n in range(500)]
+    store.objects.sync({found[n].digest or "" for n in range(500)})
+
+
+def test_a_store_that_fails_ends_the_storing_of_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for n in range(300):
+        (tmp_path / str(n)).write_bytes(b"%d" % n)
+    paths = [tmp_path / str(n) for n in range(300)]
+    for waiting in (0.0, float("inf")):
+        monkeypatch.setattr(manyfiles, "_MOSTLY_WAITING", waiting)
+        with pytest.raises(ExecutionError, match="cannot write to the object store") as caught:
+            list(Objects(tmp_path / "file" / "objects").put_files(paths))
+        assert "REPRO_HOME" in (caught.value.hint or "")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hashing")]
+
+
+def test_a_store_that_is_removed_meanwhile_is_made_anew(store: Store) -> None:
+    store.objects.put(b"first")
+    shutil.rmtree(store.root)
+    assert b"second" == store.objects.get(store.objects.put(b"second"))
+
+
+def test_what_is_no_regular_file_is_not_waited_for(store: Store, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match=re.escape("a named pipe (FIFO), not a regular file")):
+        store.objects.put_file(tmp_path / "fifo")
+
+
+def test_a_file_of_the_kernel_that_claims_to_be_empty_is_read(store: Store) -> None:
+    digest, size_bytes = store.objects.put_file("/proc/self/cmdline")
+    assert Path("/proc/self/cmdline").read_bytes() == store.objects.get(digest)
+    assert size_bytes > 0
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Return a function that mounts a file system, for as long as the test runs."""
+    if os.geteuid() != 0:
+        pytest.skip("root: only root mounts file systems")
+    mounted: list[Path] = []
+
+    def make(*arguments: str) -> Path:
+        folder = tmp_path / f"mounted-{len(mounted)}"
+        folder.mkdir()
+        done = subprocess.run(["mount", *arguments, str(folder)], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"root: this machine does not let us mount: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_says_so_and_what_to_do(mount: Callable[..., Path], tmp_path: Path) -> None:
+    full = Objects(mount("-t", "tmpfs", "-o", "size=1m", "tmpfs") / "objects")
+    kept = full.put(b"small")
+    (tmp_path / "large").write_bytes(os.urandom(3 * 1024 * 1024))
+    for put in (lambda: full.put(bytes(2 * 1024 * 1024)), lambda: full.put_file(tmp_path / "large")):
+        with pytest.raises(ExecutionError, match="No space left on device") as caught:
+            put()
+        assert "make room" in (caught.value.hint or "")
+    assert b"small" == full.get(kept)
+    assert [full.path(kept)] == [path for path in full.root.rglob("*") if path.is_file()]
+
+
+def test_a_read_only_store_says_so(mount: Callable[..., Path]) -> None:
+    folder = mount("-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    digest = Objects(folder).put(b"held")
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    assert digest == Objects(folder).put(b"held")
+    with pytest.raises(ExecutionError, match="Read-only file system"):
+        Objects(folder).put(b"new")
+    Objects(folder).sync([digest] * (objects._SYNC_EACH + 1))
+
+
+def test_a_store_without_room_is_known_beforehand(store: Store, mount: Callable[..., Path], tmp_path: Path) -> None:
+    store.objects.require_room()
+    assert [] == list(store.objects.root.iterdir())
+    small = mount("-t", "tmpfs", "-o", "size=8m", "tmpfs")
+    with pytest.raises(ExecutionError, match=r"is full: \d+ bytes are left"):
+        Objects(small / "objects").require_room()
+    (small / "filler").write_bytes(bytes(8 * 1024 * 1024))
+    with pytest.raises(ExecutionError, match="No space left on device"):
+        Objects(small / "objects").require_room()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ExecutionError, match="Not a directory"):
+        Objects(tmp_path / "file").require_room()
+
+
+def test_what_killed_recorders_left_is_removed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.objects.put(b"kept")
+    (store.objects.root / ".incoming-left").write_bytes(b"half")
+    store.objects.require_room()
+    assert (store.objects.root / ".incoming-left").exists()
+    monkeypatch.setattr(objects, "_ABANDONED_SECONDS", -1)
+    store.objects.require_room()
+    assert [canonical.digest(b"kept")[7:9]] == [path.name for path in store.objects.root.iterdir()]
+
+
+def test_blocks_are_shared_where_the_file_system_can(mount: Callable[..., Path], tmp_path: Path) -> None:
+    if shutil.which("mkfs.xfs") is None:
+        pytest.skip("xfs: mkfs.xfs is not installed")
+    image = tmp_path / "image"
+    os.truncate(os.open(image, os.O_CREAT | os.O_WRONLY), 400 * 1024 * 1024)
+    subprocess.run(["mkfs.xfs", "-q", str(image)], check=True)
+    folder = mount("-o", "loop", str(image))
+    (folder / "large").write_bytes(data := os.urandom(100 * 1024 * 1024))
+    os.sync()
+    before = shutil.disk_usage(folder).used
+    store = Objects(folder / "objects")
+    digest, size_bytes = store.put_file(folder / "large")
+    assert (canonical.digest(data), len(data)) == (digest, size_bytes)
+    os.sync()
+    assert shutil.disk_usage(folder).used - before < 50 * 1024 * 1024
+    store.verify(digest)

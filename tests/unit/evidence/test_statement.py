@@ -52,10 +52,10 @@ def test_subjects_are_the_manifest_and_the_outputs(record: Record) -> None:
     best = next(file for file in record.data_files if file.path == "best.pt")
     ignored = [
         dataclasses.replace(best, path="/tmp/x", category="temporary"),
-        dataclasses.replace(best, path="unhashed", sha256=None),
+        dataclasses.replace(best, path="unhashed", digest=None),
     ]
     more = dataclasses.replace(record, data_files=(*record.data_files, *ignored))
-    expected = [statement.subject("manifest.duckdb", digest), statement.subject("output:best.pt", best.sha256 or "")]
+    expected = [statement.subject("manifest.duckdb", digest), statement.subject("output:best.pt", best.digest or "")]
     assert expected == statement.subjects(more, digest)
     assert {"name": "a", "digest": {"sha256": "b"}} == statement.subject("a", "sha256:b")
 
@@ -65,7 +65,7 @@ def test_objects_are_those_that_the_record_refers_to(record: Record, store: Stor
     assert sorted(found) == found
     stored = {f"sha256:{path.parent.name}{path.name}" for path in store.objects.root.rglob("*") if path.is_file()}
     assert stored == set(found)
-    outside = dataclasses.replace(record.data_files[3], path="/opt/lib.py", sha256=canonical.digest(b"not stored"))
+    outside = dataclasses.replace(record.data_files[3], path="/opt/lib.py", digest=canonical.digest(b"not stored"))
     assert found == statement.object_digests(dataclasses.replace(record, data_files=(outside,)), store.objects)
 
 

@@ -44,7 +44,7 @@ def test_an_honest_run_passes_every_step(given: Path, sealed: Any) -> None:
     assert "Signature Verified Successfully" in steps[2].stdout
     assert "manifest.duckdb: OK\n" == steps[3].stdout
     objects = [path for path in (given / "objects").rglob("*") if path.is_file()]
-    assert len(objects) == steps[5].stdout.count(": OK") == 4
+    assert len(objects) == steps[5].stdout.count(": OK") == 5
     assert sealed.directory.run_id == canonical.loads(steps[6].stdout.encode())["predicate"]["run_id"]
 
 

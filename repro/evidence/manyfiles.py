@@ -1,0 +1,167 @@
+"""Doing the same to many files: one after the other, or in threads where that is faster.
+
+`repro.evidence.hashing` says what was measured.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from repro.errors import ReproError
+from repro.evidence.hashing import LARGE_BYTES, AnyPath, NotHashedError, Outcome, Watch
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+    from queue import SimpleQueue
+
+_One = Callable[[AnyPath, "int | None"], "Outcome | None"]
+
+_BATCH: Final = 128
+_COLD_THREADS: Final = 16
+_COLD_TASK: Final = 8
+_MOSTLY_WAITING: Final = 0.5
+"""Share of the time in which a thread computes, below which files are called cold."""
+
+
+def each_file(
+    paths: Sequence[AnyPath],
+    one: Callable[[AnyPath, int | None], Outcome | None],
+    *,
+    progress: Callable[[int], None] | None = None,
+    give_up: Callable[[], bool] | None = None,
+) -> Iterator[tuple[int, Outcome]]:
+    """Do to many files what `digest_files` does, with another way to treat one.
+
+    Args:
+        paths: The files.
+        one: Returns what came of a file, or `None` if it is larger than a limit in bytes; any `OSError` is an outcome,
+            and a `ReproError` ends it all.
+        progress: Told how many bytes were treated so far.
+        give_up: Asked before each file whether to stop.
+    """
+    watch = Watch(progress, give_up)
+
+    def watched(path: AnyPath, limit_bytes: int | None) -> Outcome | None:
+        watch.check()
+        outcome = one(path, limit_bytes)
+        watch.hashed(outcome.size_bytes if outcome else 0)
+        return outcome
+
+    yield from each(paths, watched, watch)
+
+
+def each(paths: Sequence[AnyPath], one: _One, watch: Watch) -> Iterator[tuple[int, Outcome]]:
+    """Do something to many files and yield what came of each, in any order.
+
+    Args:
+        paths: The files.
+        one: As for `each_file`.
+        watch: Told to stop when nobody wants the rest.
+    """
+    pool = _Pool(one, watch)
+    try:
+        for start in range(0, len(paths), _BATCH):
+            batch = range(start, min(start + _BATCH, len(paths)))
+            if pool.cold:
+                pool.put_cold(batch, paths)
+                yield from pool.done(backlog=8 * _COLD_THREADS)
+            else:
+                yield from _in_turn(batch, paths, pool, alone=len(paths) == 1)
+                yield from pool.done(backlog=None)
+        yield from pool.done(backlog=0)
+    finally:
+        pool.close()
+
+
+def _in_turn(
+    batch: Sequence[int], paths: Sequence[AnyPath], pool: _Pool, *, alone: bool
+) -> Iterator[tuple[int, Outcome]]:
+    """Hash small files here and now, leave large ones to the pool, and see how much of the time went by waiting."""
+    found: list[tuple[int, Outcome]] = []
+    began, computed = time.perf_counter(), time.thread_time()
+    for index in batch:
+        outcome = _outcome(pool.one, paths[index], None if alone else LARGE_BYTES)
+        if outcome is None:
+            pool.put_large(index, paths[index])
+        else:
+            found.append((index, outcome))
+    waited = time.thread_time() - computed < _MOSTLY_WAITING * (time.perf_counter() - began)
+    pool.cold = waited and len(found) > len(batch) // 2
+    yield from found
+
+
+class _Pool:
+    """Threads for large files, as many as there are cores, and for files that have to be waited for."""
+
+    def __init__(self, one: _One, watch: Watch) -> None:
+        self.one = one
+        self._watch = watch
+        self.cold = False
+        """Whether the files are such as have to be waited for. Once they are, they are all taken to be."""
+        self._large: ThreadPoolExecutor | None = None
+        self._waiting: ThreadPoolExecutor | None = None
+        self._outcomes: SimpleQueue[tuple[int, Outcome | ReproError]] | None = None
+        self._pending = 0
+
+    def put_large(self, index: int, path: AnyPath) -> None:
+        self._large = self._large or self._threads(len(os.sched_getaffinity(0)))
+        self._pending += 1
+        self._large.submit(self._hash, ((index, path),))
+
+    def put_cold(self, indices: Sequence[int], paths: Sequence[AnyPath]) -> None:
+        self._waiting = self._waiting or self._threads(_COLD_THREADS)
+        self._pending += len(indices)
+        for start in range(0, len(indices), _COLD_TASK):
+            self._waiting.submit(self._hash, tuple((i, paths[i]) for i in indices[start : start + _COLD_TASK]))
+
+    def done(self, backlog: int | None) -> Iterator[tuple[int, Outcome]]:
+        """Yield what is done; wait until no more than `backlog` files are left, or for nothing if that is `None`."""
+        while self._outcomes is not None and self._pending:
+            if self._outcomes.empty() and (backlog is None or self._pending <= backlog):
+                return
+            self._pending -= 1
+            index, outcome = self._outcomes.get()
+            if isinstance(outcome, ReproError):
+                raise outcome
+            yield index, outcome
+
+    def close(self) -> None:
+        for threads in (self._large, self._waiting):
+            if threads is not None:
+                self._watch.stop()
+                threads.shutdown(wait=True, cancel_futures=True)
+
+    def _threads(self, count: int) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor
+        from queue import SimpleQueue
+
+        self._outcomes = self._outcomes or SimpleQueue()
+        return ThreadPoolExecutor(count, thread_name_prefix="hashing")
+
+    def _hash(self, task: Iterable[tuple[int, AnyPath]]) -> None:
+        for index, path in task:
+            try:
+                outcome: Outcome | ReproError | None = _outcome(self.one, path, None)
+            except ReproError as error:
+                outcome = error
+            if self._outcomes is not None:
+                self._outcomes.put((index, outcome or Outcome(error="it was not hashed")))
+
+
+def _outcome(one: _One, path: AnyPath, limit_bytes: int | None) -> Outcome | None:
+    """Return what came of a file, whatever it is; `None` if it is larger than the limit."""
+    try:
+        return one(path, limit_bytes)
+    except ReproError:
+        raise
+    except NotHashedError as error:
+        return Outcome(error=str(error))
+    except FileNotFoundError:
+        return Outcome(error="it is gone")
+    except OSError as error:
+        return Outcome(error=f"it could not be read: {error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 - in a thread, and said in the record
+        return Outcome(error=f"it could not be hashed: {type(error).__name__}: {error}")
