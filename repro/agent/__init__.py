@@ -56,6 +56,7 @@ class Agent:
         self._files = Files(self, folder)
         self.opened = self._files.opened
         self.watch = self._files.watch
+        self._files.prove()
 
     def start(self) -> None:
         """Watch imports, forks and the end of the process."""
@@ -145,6 +146,7 @@ class Agent:
         if ("end", "") in self._moments:
             return
         self.reach("end")
+        self.guard("agent", "mapped code", self._tell_mapped)
         self.emit("end", ended_at=time.time())
         self._log.close()
 
@@ -154,7 +156,9 @@ class Agent:
 
     def _begin(self) -> None:
         self._randomness.reset(self._identity.key)
-        self.emit("start", **self._identity.start_event(), replaying=self.replaying)
+        event = self._identity.start_event()
+        event["started_at"] -= self.seconds()  # what other events count from
+        self.emit("start", **event, replaying=self.replaying)
 
     def _after_fork(self) -> None:
         self.guard("agent", "fork", self._become_child)
@@ -165,8 +169,14 @@ class Agent:
         self._identity.fork()
         self._begin()
         self._files.forget()
+        self._files.prove()
         for action in self._at_fork:
             self.guard("agent", "fork", action)
+
+    def _tell_mapped(self) -> None:
+        from .mapped import paths
+
+        self.emit("mapped", paths=paths())
 
     def _digest(self, moment: str, name: str) -> None:
         if (moment, name) not in self._moments:

@@ -40,6 +40,8 @@ class Files:
     def __init__(self, agent: Agent, folder: str) -> None:
         self._agent = agent
         self._seen: set[tuple[Any, bool]] = set()
+        self._canary = folder + "/canary"
+        self._awake = False
         self._not_watched = ("/proc/", "/sys/", folder + "/", os.path.dirname(__file__) + "/")
         self._standard_library = sys.base_prefix.rstrip("/") + "/"
         self._handlers: dict[str, Callable[..., None]] = {
@@ -49,6 +51,8 @@ class Files:
             "subprocess.Popen": self._on_spawn,
             "os.posix_spawn": self._on_posix_spawn,
             "os.exec": self._on_exec,
+            "sqlite3.connect": self._on_sqlite,
+            "ctypes.dlopen": self._on_dlopen,
             "os.system": self._on_system,
         }
 
@@ -70,6 +74,16 @@ class Files:
         """Tell every file anew: this is a forked child, with a log of its own."""
         self._seen = set()
 
+    def prove(self) -> None:
+        """Open the canary, and tell of it only if the hook has seen that: whether it is awake is known, not assumed."""
+        self._awake = False
+        try:
+            os.close(os.open(self._canary, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            pass  # there is none, but the hook comes first
+        if self._awake:
+            self._agent.emit("canary")
+
     def opened(self, path: Any, *, write: bool, library: str) -> None:
         """Tell of a file that a library opens by itself; called before it does."""
         if isinstance(path, (str, bytes, os.PathLike)):
@@ -84,9 +98,26 @@ class Files:
         if access == os.O_RDONLY and not (isinstance(mode, str) and mode.strip("rbtU")):
             self._look(path, False, "python")
             return
+        exclusive = bool(flags & os.O_CREAT and flags & os.O_EXCL)
+        if os.path.lexists(path) if exclusive else not flags & os.O_CREAT and not os.path.exists(path):
+            return  # the call will fail
         if access == os.O_RDWR and not flags & os.O_TRUNC:
             self._look(path, False, "python")  # what was in it before is an input too
         self._look(path, True, "python")
+
+    def _on_sqlite(self, database: Any) -> None:
+        """Tell of a database, which SQLite opens by itself: as read if it is there, as written if it will be made."""
+        if not isinstance(database, (str, bytes, os.PathLike)):
+            return
+        path = os.fsdecode(database)
+        if path.startswith("file:"):
+            path = path[5:].partition("?")[0]  # a plain URI; one that is escaped is left to the kernel layer
+        if path and path != ":memory:":
+            self._look(path, not os.path.exists(path), "sqlite3")
+
+    def _on_dlopen(self, name: Any) -> None:
+        if isinstance(name, (str, bytes)) and "/" in os.fsdecode(name):
+            self._look(name, False, "ctypes")
 
     def _look(self, path: Any, write: bool, library: str) -> None:
         if (path, write) in self._seen:
@@ -98,7 +129,10 @@ class Files:
                 return
             text = found
         text = absolute(text)
-        if (text, write) in self._seen or text.startswith(self._not_watched):
+        if (text, write) in self._seen:
+            return
+        if text.startswith(self._not_watched):
+            self._awake = self._awake or text == self._canary
             return
         try:
             status = os.stat(text)
@@ -107,6 +141,8 @@ class Files:
                 return
             status = None
         if status is not None and not S_ISREG(status.st_mode):
+            return
+        if not _allowed(text, write, status is not None):
             return
         self._tell(text, write, library, status)
 
@@ -117,7 +153,8 @@ class Files:
         self._seen.add((path, write))
         fields: dict[str, Any] = {"path": encode_path(path), "mode": "write" if write else "read", "library": library}
         if status is not None:
-            fields.update(size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino, device=status.st_dev)
+            fields.update(size=status.st_size, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns)
+            fields.update(inode=status.st_ino, device=status.st_dev)
             if write:
                 fields["existed"] = True
         self._agent.emit("open", **fields, at=self._agent.seconds())
@@ -139,13 +176,14 @@ class Files:
         source, target = absolute(os.fsdecode(source), source_fd), absolute(os.fsdecode(target), target_fd)
         if os.path.lexists(source) and not source.startswith(self._not_watched) and _COMPILED_FOLDER not in source:
             self._forget(source, target)
-            self._agent.emit("rename", source=encode_path(source), target=encode_path(target))
+            seconds = self._agent.seconds()
+            self._agent.emit("rename", source=encode_path(source), target=encode_path(target), at=seconds)
 
     def _on_remove(self, path: Any, folder_fd: int = -1) -> None:
         path = absolute(os.fsdecode(path), folder_fd)
         if os.path.lexists(path) and not path.startswith(self._not_watched):
             self._forget(path)
-            self._agent.emit("remove", path=encode_path(path))
+            self._agent.emit("remove", path=encode_path(path), at=self._agent.seconds())
 
     def _forget(self, *paths: str) -> None:
         for path in paths:
@@ -183,3 +221,10 @@ def absolute(path: str, folder_fd: int = -1) -> str:
     if "//" in path or "/./" in path:
         return os.path.normpath(path)
     return path
+
+
+def _allowed(path: str, write: bool, exists: bool) -> bool:
+    """Say whether an open may succeed, as the kernel layer does: what fails for certain reads and writes nothing."""
+    if exists:
+        return os.access(path, os.W_OK if write else os.R_OK)
+    return os.access(os.path.dirname(path), os.W_OK | os.X_OK)

@@ -8,11 +8,11 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from repro.evidence.canonical import storable
 from repro.evidence.model import Fact, Gap, Process, Record, Run, Status, Tolerance
+from repro.evidence.times import utc
 from repro.record import redact
 from repro.record.capture import Findings
 from repro.record.eventlog import Events, Start
@@ -54,6 +54,7 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
     """Return the record, with one row for each primary key: the first that was seen."""
     argv, hidden = redact.argv(tuple(storable(word) for word in identity.argv))
     processes, twice = _processes(events)
+    withdrawn = frozenset(findings.withdrawn)
     metrics = _first(events.metrics, lambda m: (m.process_key, m.name, m.step))
     gaps = [*findings.gaps, *events.gaps, *twice, *_agent_gaps(identity.argv, events)]
     gaps += (
@@ -67,9 +68,15 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
         processes=processes,
         facts=tuple(sorted(_first(findings.facts, _fact_key), key=_fact_key)),
         gaps=tuple(sorted(set(gaps), key=lambda g: (g.topic, g.subject, g.reason))),
-        code_files=tuple(_first(findings.code_files, lambda f: f.path)),
-        packages=tuple(_first(findings.packages, lambda p: (p.name, p.location))),
+        code_files=tuple(_first((f for f in findings.code_files if f.path not in withdrawn), lambda f: f.path)),
+        packages=tuple(_last(findings.packages, lambda p: (p.name, p.location))),
+        package_changes=tuple(_first(findings.package_changes, lambda p: p.path)),
+        system_packages=tuple(_first(findings.system_packages, lambda p: (p.manager, p.name, p.architecture))),
+        shared_objects=tuple(_first(findings.shared_objects, lambda s: s.path)),
         data_files=tuple(_first(findings.data_files, lambda f: (f.path, f.role))),
+        datasets=tuple(_first(findings.datasets, lambda d: d.name)),
+        file_changes=tuple(_first(findings.file_changes, lambda c: c.ordinal)),
+        programs=tuple(_first(findings.programs, lambda p: p.ordinal)),
         seeds=tuple(_first(events.seeds, lambda s: (s.process_key, s.function, s.ordinal))),
         entropy=tuple(_first(events.entropy, lambda e: (e.process_key, e.stream, e.ordinal))),
         generator_states=tuple(_first(events.states, lambda s: (s.process_key, s.moment, s.generator))),
@@ -82,14 +89,6 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
 def exit_status(returncode: int) -> int:
     """Return what a shell would see: the exit code, or 128 and the signal's number."""
     return returncode if returncode >= 0 else 128 - returncode
-
-
-def utc(seconds: float) -> str:
-    """Return a time, in seconds since the epoch, as ISO 8601 in UTC with microseconds."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    except (OverflowError, ValueError, OSError):
-        return utc(0.0)
 
 
 def _run(identity: Identity, ended: Ended, argv: tuple[str, ...]) -> Run:
@@ -130,6 +129,12 @@ def _first(rows: Iterable[_Row], key: Callable[[_Row], Hashable]) -> list[_Row]:
     found: dict[Hashable, _Row] = {}
     for row in rows:
         found.setdefault(key(row), row)
+    return list(found.values())
+
+
+def _last(rows: Sequence[_Row], key: Callable[[_Row], Hashable]) -> list[_Row]:
+    """Keep the last row of each key: a later capture knows more of a package, such as the wheel that was kept."""
+    found = {key(row): row for row in rows}
     return list(found.values())
 
 

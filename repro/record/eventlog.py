@@ -55,15 +55,27 @@ class Open:
     mtime_ns: int | None
     inode: int | None
     existed: bool
+    ctime_ns: int | None = None
+    device: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rename:
-    """A file or directory got another name."""
+    """A file or directory was asked to get another name."""
 
     source: str
     target: str
     at: float
+    process_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """A file was asked to be removed."""
+
+    path: str
+    at: float
+    process_key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +98,9 @@ class Events:
     """Process key, library, version."""
     opens: list[Open] = field(default_factory=list)
     renames: list[Rename] = field(default_factory=list)
+    removes: list[Remove] = field(default_factory=list)
+    canaries: set[str] = field(default_factory=set)
+    """Keys of the processes whose agent opened the canary, and saw itself do it."""
     spawns: list[Spawn] = field(default_factory=list)
     seeds: list[Seed] = field(default_factory=list)
     substituted: list[tuple[str, str]] = field(default_factory=list)
@@ -94,6 +109,8 @@ class Events:
     states: list[GeneratorState] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
+    mapped: set[str] = field(default_factory=set)
+    """Paths of what any process had mapped as code when it said goodbye."""
     gaps: list[Gap] = field(default_factory=list)
 
 
@@ -220,17 +237,25 @@ def _on_open(start: Start, event: Mapping[str, Any], events: Events) -> None:
             mtime_ns=_maybe_integer(event.get("mtime_ns")),
             inode=_maybe_integer(event.get("inode"), limit=2**64 - 1),
             existed=bool(event.get("existed", False)),
+            ctime_ns=_maybe_integer(event.get("ctime_ns")),
+            device=_maybe_integer(event.get("device"), limit=2**64 - 1),
         )
     )
 
 
 def _on_rename(start: Start, event: Mapping[str, Any], events: Events) -> None:
     source, target = _text(event["source"]), _text(event["target"])
-    events.renames.append(Rename(source=source, target=target, at=_moment(start, event)))
+    at = _moment(start, event)
+    events.renames.append(Rename(source=source, target=target, at=at, process_key=start.process_key))
 
 
 def _on_remove(start: Start, event: Mapping[str, Any], events: Events) -> None:
-    """A removed file needs no row: what counts is whether it is there at the end."""
+    path, at = _text(event["path"]), _moment(start, event)
+    events.removes.append(Remove(path=path, at=at, process_key=start.process_key))
+
+
+def _on_canary(start: Start, event: Mapping[str, Any], events: Events) -> None:
+    events.canaries.add(start.process_key)
 
 
 def _on_spawn(start: Start, event: Mapping[str, Any], events: Events) -> None:
@@ -295,6 +320,10 @@ def _on_metric(start: Start, event: Mapping[str, Any], events: Events) -> None:
     )
 
 
+def _on_mapped(start: Start, event: Mapping[str, Any], events: Events) -> None:
+    events.mapped.update(_words(event["paths"]))
+
+
 def _on_gap(start: Start, event: Mapping[str, Any], events: Events) -> None:
     topic, subject, reason = _text(event["topic"]), _text(event["subject"]), _text(event["reason"])
     events.gaps.append(Gap(topic=topic, subject=subject, reason=reason))
@@ -307,12 +336,14 @@ _HANDLERS: Final[dict[str, Callable[[Start, Mapping[str, Any], Events], None]]] 
     "open": _on_open,
     "rename": _on_rename,
     "remove": _on_remove,
+    "canary": _on_canary,
     "spawn": _on_spawn,
     "seed": _on_seed,
     "entropy": _on_entropy,
     "generator": _on_generator,
     "setting": _on_setting,
     "metric": _on_metric,
+    "mapped": _on_mapped,
     "gap": _on_gap,
 }
 

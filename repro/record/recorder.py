@@ -7,31 +7,38 @@ capture what it left → assemble → seal. Once the command has started nothing
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import repro
 from repro import plugs
-from repro.errors import ReproError, UnsealedError
+from repro.errors import ReproError, UnsealedError, UsageError
 from repro.evidence.canonical import encode_path, storable
 from repro.evidence.model import Fact, Gap, Record, Tolerance
 from repro.evidence.store import RunDirectory, Store
-from repro.record import assemble, capture, eventlog, signals, worktree
+from repro.record import assemble, capture, eventlog, injection, scrub, settings, signals
 from repro.record.capture import Context, Findings, Patience, observed
+from repro.record.kernel import log
+from repro.record.settings import Settings, Wheelhouse
 from repro.record.signals import Signals
 from repro.record.streams import Copier, Wanted, digest_kept
 from repro.record.supervise import Job, Launcher, Outcome, find_command, start_local, supervise
+from repro.record.tree import worktree
 
-INJECT: Final = Path(repro.__file__).parent / "agent" / "inject"
-_AGENT_VARIABLES: Final = ("REPRO_EVENTS", "REPRO_ENTROPY", "REPRO_CLAIMED_KEY")
+if TYPE_CHECKING:
+    from repro.record.kernel import Watch
+
+CANARY: Final = "canary"
+"""A file among the event logs that every process opens at its start: a layer that does not see that was not awake."""
+_LAST_EVENTS_SECONDS: Final = 5.0
+"""How long the kernel layer may take to write down what it saw, once the command has ended."""
 _FIRST_START_SECONDS: Final = 0.01
 _SLOWEST_LOOK_SECONDS: Final = 0.5
 
@@ -55,6 +62,12 @@ class Request:
     """What the agent puts back: `REPRO_ENTROPY`."""
     facts: tuple[Fact, ...] = ()
     """Added as they are."""
+    declared: tuple[str, ...] = ()
+    """Data to hash whether the run is seen to read them or not: files and folders."""
+    trace: bool = True
+    """Ask the kernel which files the whole process tree opens; without it only Python's own opens are seen."""
+    wheelhouse: Wheelhouse | None = None
+    """Which wheels to keep; `None` for what the project's settings say."""
     lock_timeout_seconds: float = 600.0
     """How long to wait for the environment lock once the command has ended."""
     stdout_fd: int = 1
@@ -80,12 +93,13 @@ def record(request: Request, store: Store, *, progress: Callable[[str], None]) -
     """Run a command and seal what was seen of it.
 
     Raises:
-        UsageError: The command does not exist or cannot be executed; nothing is recorded.
-        ExecutionError: The store cannot be written to.
+        UsageError: The command or declared data do not exist, or the project's settings are wrong; nothing is recorded.
+        ExecutionError: The store cannot be written to, or its disk is full; the command was not started.
         UnsealedError: The command ran, but its record could not be sealed.
     """
     if request.start is start_local:
         find_command(request.argv, request.working_directory, request.environment)
+    store.objects.require_room()
     directory = store.create_run()
     try:
         directory.events.mkdir(mode=0o700)
@@ -115,14 +129,17 @@ class _Recording:
         self.progress = progress
         self.patience = Patience(request.lock_timeout_seconds)
         self.captures = [(name, plugs.load(capture, name)) for name in plugs.names(capture)]
-        self.environment = _without_agent(request.environment)
+        self.environment = injection.without_agent(request.environment)
         self.context = self._context()
+        self.watch: Watch | None = None
+        self.alongside = _Alongside(self._captures_of("alongside"))
         self.beside = threading.Thread(target=self._run_beside, name="beside", daemon=True)
 
     def run(self) -> Recorded:
         """Record the command."""
         with signals.watch(self.patience.lose) as arrived:
             self._run_captures("before")
+            self._choose_watch()
             _raise_if_asked_to_end(arrived)
             self.progress("")  # from here on the terminal is the command's
             outcome = supervise(
@@ -130,12 +147,14 @@ class _Recording:
                 arrived,
                 self.directory.events,
                 stdout_fd=self.request.stdout_fd,
-                started=self.beside.start,
+                started=self._start_captures,
             )
             self.patience.command_ended()
             self._join_beside()
             self._keep_streams(outcome)
+            self.context = replace(self.context, cpu_seconds=outcome.cpu_seconds)
             self._read_events()
+            self._read_kernel_log()
             self._run_captures("after")
             return self._seal(outcome)
 
@@ -144,6 +163,7 @@ class _Recording:
         started_at_ns = time.time_ns()
         if root is None:
             root, gaps = worktree.find_root(self.request.working_directory, self.environment)
+        chosen = settings.load(root)
         return Context(
             argv=self.request.argv,
             working_directory=self.request.working_directory,
@@ -153,6 +173,11 @@ class _Recording:
             cache=self.store.cache,
             home=self.store.root,
             code_paths=self.request.code_paths,
+            entropy=self.request.entropy,
+            declared=_declared(self.request, root, chosen),
+            trace=self.request.trace,
+            wheelhouse=self.request.wheelhouse or chosen.wheelhouse,
+            settings=chosen,
             findings=Findings(facts=self.request.facts, gaps=gaps),
             started_at_ns=started_at_ns,
             patience=self.patience,
@@ -160,18 +185,42 @@ class _Recording:
         )
 
     def _start(self, wanted: Wanted) -> Job:
-        environment, facts = _with_agent(self.environment, self.directory.events, self.request)
+        environment, facts = injection.with_agent(self.environment, self.directory.events, self.request.entropy)
         self._add(Findings(facts=facts))
-        return self.request.start(self.request.argv, self.request.working_directory, environment, wanted)
+        start = self.request.start if self.watch is None else self.watch.start
+        return start(self.request.argv, self.request.working_directory, environment, wanted)
+
+    def _choose_watch(self) -> None:
+        """Ask the kernel to tell of files, unless the user does not want it or the command runs elsewhere."""
+        (self.directory.events / CANARY).touch()
+        if not self.request.trace or self.request.start is not start_local:
+            return
+
+        def choose() -> Findings:
+            from repro.record import kernel
+
+            request = self.request
+            self.watch, gaps = kernel.choose(
+                request.argv, request.working_directory, self.environment, self.directory.events
+            )
+            return Findings(gaps=gaps)
+
+        self._add(_guarded(choose, "lineage", "kernel"))
 
     def _add(self, findings: Findings) -> None:
         self.context = replace(self.context, findings=self.context.findings + findings)
 
+    def _captures_of(self, moment: str) -> list[tuple[str, Callable[[Context], Findings]]]:
+        found = ((name, getattr(module, moment, None)) for name, module in self.captures)
+        return [(name, look) for name, look in found if look is not None]
+
     def _run_captures(self, moment: str) -> None:
-        for name, module in self.captures:
-            look = getattr(module, moment, None)
-            if look is not None:
-                self._add(_look(look, self.context, name, moment))
+        for name, look in self._captures_of(moment):
+            self._add(_look(look, self.context, name, moment))
+
+    def _start_captures(self) -> None:
+        self.alongside.start(self.context)
+        self.beside.start()
 
     def _run_beside(self) -> None:
         _guarded(_import_what_sealing_needs, "recorder", "imports")
@@ -186,8 +235,11 @@ class _Recording:
     def _join_beside(self) -> None:
         self.beside.join(1.0)
         if self.beside.is_alive() and not self.patience.spent:
-            self.progress("resolving the environment lock (once per environment; Ctrl-C goes on without it) …")
+            self.progress(
+                "finishing the environment's lock and wheels (once per environment; Ctrl-C goes on without them) …"
+            )
         self.beside.join()
+        self._add(self.alongside.join())
 
     def _keep_streams(self, outcome: Outcome) -> None:
         for name, copier in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
@@ -199,6 +251,15 @@ class _Recording:
             return Findings()
 
         self._add(_guarded(read, "agent", "event logs"))
+
+    def _read_kernel_log(self) -> None:
+        def read() -> Findings:
+            if self.watch is not None:
+                self.watch.finish(_LAST_EVENTS_SECONDS)
+            self.context = replace(self.context, kernel=log.read(self.directory.events))
+            return Findings()
+
+        self._add(_guarded(read, "lineage", "kernel log"))
 
     def _seal(self, outcome: Outcome) -> Recorded:
         from repro.evidence import seal
@@ -241,7 +302,31 @@ class _Recording:
             cpu_seconds=outcome.cpu_seconds,
             peak_memory_bytes=outcome.peak_memory_bytes,
         )
-        return assemble.assemble(identity, ended, context.events or eventlog.Events(), context.findings)
+        return scrub.clean(assemble.assemble(identity, ended, context.events or eventlog.Events(), context.findings))
+
+
+class _Alongside:
+    """Captures in a thread of their own: where one waits for the kernel or a library, the others of the run go on."""
+
+    def __init__(self, looks: Sequence[tuple[str, Callable[[Context], Findings]]]) -> None:
+        self._looks = looks
+        self._found: list[Findings] = []
+        self._thread: threading.Thread | None = None
+
+    def start(self, context: Context) -> None:
+        """Begin, with what was found so far."""
+        self._thread = threading.Thread(target=self._run, args=(context,), name="alongside", daemon=True)
+        self._thread.start()
+
+    def join(self) -> Findings:
+        """Return what was found, once all is."""
+        if self._thread is not None:
+            self._thread.join()
+        return sum(self._found, Findings())
+
+    def _run(self, context: Context) -> None:
+        for name, look in self._looks:
+            self._found.append(_look(look, context, name, "alongside"))
 
 
 def _look(look: Callable[[Context], Findings], context: Context, name: str, moment: str) -> Findings:
@@ -271,35 +356,19 @@ def _import_what_sealing_needs() -> Findings:
     return Findings()
 
 
-def _without_agent(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without what an outer recording added: the inner one starts afresh."""
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if name not in _AGENT_VARIABLES and not name.startswith("REPRO_PROCESS_")
-    }
-    if "PYTHONPATH" in kept:
-        entries = [entry for entry in kept["PYTHONPATH"].split(os.pathsep) if entry != str(INJECT)]
-        kept["PYTHONPATH"] = os.pathsep.join(entries)
-        if not entries:
-            del kept["PYTHONPATH"]
-    return kept
+def _declared(request: Request, root: Path, chosen: Settings) -> tuple[str, ...]:
+    """Return the absolute paths of the data that the user named.
 
-
-def _with_agent(
-    environment: Mapping[str, str], events: Path, request: Request
-) -> tuple[dict[str, str], tuple[Fact, ...]]:
-    """Return the command's environment, and the facts about the hash seed: the only thing that is chosen for it."""
-    path = [str(INJECT), *([environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else [])]
-    added = {"PYTHONPATH": os.pathsep.join(path), "REPRO_EVENTS": str(events)}
-    if request.entropy is not None:
-        added["REPRO_ENTROPY"] = str(request.entropy)
-    seed, source = environment.get("PYTHONHASHSEED", ""), "set by the user"
-    if seed in ("", "random"):
-        seed, source = str(1 + secrets.randbelow(2**32 - 1)), "chosen by repro"
-    added["PYTHONHASHSEED"] = seed
-    facts = observed("randomness", "hash_seed", storable(seed)), observed("randomness", "hash_seed_source", source)
-    return {**environment, **added}, facts
+    Raises:
+        UsageError: One does not exist.
+    """
+    named = [*(request.working_directory / path for path in request.declared), *(root / path for path in chosen.data)]
+    if request.replay_of is not None:  # its data were checked by digest beforehand, and may lie elsewhere
+        return tuple(os.path.abspath(path) for path in named if path.exists())  # noqa: PTH100 - links are kept
+    for path in named:
+        if not path.exists():
+            raise UsageError(f"the data {path} do not exist", hint="check --data, and `data` in the project's settings")
+    return tuple(os.path.abspath(path) for path in named)  # noqa: PTH100 - links are kept
 
 
 def _stream(name: str, copier: Copier, store: Store) -> Findings:

@@ -74,6 +74,22 @@ for bad in ('nul\\0', b'nul\\0', 'x' * 5000, '', -1):
     assert [] == of_kind(events, "gap")
 
 
+def test_what_cannot_be_opened_is_not_told(run_agent, python, tmp_path):
+    (tmp_path / "there").write_text("x")
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "secret").write_text("x")
+    script = """
+import os
+os.chmod('closed', 0o500); os.chmod('secret', 0)
+denied = [('closed/x', 'w'), ('secret', 'r'), ('secret', 'a')] if os.geteuid() else []
+for path, mode in [('none/x', 'w'), ('none', 'r+'), ('there', 'x'), *denied]:
+    try: open(path, mode)
+    except OSError: pass
+"""
+    events, finished = run_agent(script, python=python)
+    assert ("", []) == (finished.stderr, opened(events, tmp_path))
+
+
 def test_each_path_is_told_once_until_it_goes(run_agent, python, tmp_path):
     script = """
 import os

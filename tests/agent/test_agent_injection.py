@@ -11,7 +11,7 @@ from event_logs import INJECT, bare_environment, of_kind, read_events
 def test_start_and_end_are_told(run_agent, python):
     events, finished = run_agent("print('hello')", python=python)
     assert ("hello\n", "", 0) == (finished.stdout, finished.stderr, finished.returncode)
-    assert ["start", "end"] == [event["event"] for event in events if event["event"] != "open"]
+    assert ["start", "canary", "mapped", "end"] == [event["event"] for event in events if event["event"] != "open"]
     start = events[0]
     assert "main" == start["process_key"]
     assert start["parent_key"] is None

@@ -225,3 +225,12 @@ def test_key_survives_claims_that_cannot_be_made(run_agent, python):
     assert "" == finished.stderr
     (child,) = [key for key in keys(events) if key != "main"]
     assert child.startswith("main/fork.pid")
+
+
+def test_what_a_process_has_mapped_as_code_is_told_at_its_end(run_agent, python):
+    events, _ = run_agent("import _ctypes", python=python)
+    (paths,) = [event["paths"] for event in events if event["event"] == "mapped"]
+    assert sorted(paths) == paths
+    assert any("/libc.so" in path or "/ld-musl" in path or "/libc-" in path for path in paths)
+    assert any("_ctypes" in path for path in paths)
+    assert all(path.startswith("/") for path in paths)

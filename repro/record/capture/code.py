@@ -1,71 +1,75 @@
-"""The code tree as it stood before the command started: every byte, its state against HEAD, and a readable diff."""
+"""The code tree as it stood before the command started: every byte, its state against HEAD, and a readable diff.
+
+Beside the command the source trees of editable installs are added, which only its interpreter knows; after it, what it
+used although git ignores it.
+"""
 
 from __future__ import annotations
 
 import configparser
-import hashlib
+import json
 import os
-import stat
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from repro.errors import InconclusiveError
 from repro.evidence import canonical
 from repro.evidence.canonical import encode_path, storable
 from repro.evidence.model import CodeFile, Fact, Gap
-from repro.record import patch, worktree
 from repro.record.capture import Context, Findings, observed
 from repro.record.redact import url
-from repro.record.worktree import Blob, Tree
+from repro.record.statcache import StatCache
+from repro.record.tree import askgit, patch, snapshot, worktree
+from repro.record.tree.worktree import Tree
 
-MAX_UNTRACKED_BYTES: Final = 50 * 1024 * 1024
-MAX_PLAIN_BYTES: Final = 10 * 1024 * 1024
-MAX_TOTAL_BYTES: Final = 1024 * 1024 * 1024
-"""Of untracked files, or of a plain folder, together."""
-_IN_MEMORY_BYTES: Final = 16 * 1024 * 1024
-_MAX_NAMED_GAPS: Final = 100
-_State = Literal["committed", "modified", "untracked", "plain"]
-
-
-class _NotStoredError(Exception):
-    """A file of the tree was not stored; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    kind: Literal["file", "symlink"]
-    mode: int
-    size_bytes: int
-    sha256: str
-    blob_ids: tuple[str, ...]
-    """What git would call these bytes: with SHA-1, and with SHA-256."""
+_MANY_FILES: Final = 5000
 
 
 def before(context: Context) -> Findings:
     """Store the tree. HEAD is read now: what is committed during the run is not what the run started from."""
     tree = _tree(context)
-    files, gaps = _store(context, tree)
-    gaps += tree.gaps
-    facts = [observed("code", "tree", canonical.tree_digest(files))]
+    if len(tree.paths) > _MANY_FILES:
+        context.progress(f"reading {len(tree.paths)} code files")
+    replayed = context.code_paths is not None
+    cache = None if replayed else StatCache(context.cache / "stat", roots=(os.fsencode(context.root),))
+    taken = snapshot.take(context.objects, context.root, tree, cache=cache, must_be_there=replayed)
+    gaps = taken.gaps + tree.gaps
+    facts: list[Fact] = []
     if tree.is_git:
-        deleted = any(path not in {file.path for file in files} for path in map(encode_path, tree.head))
-        dirty = deleted or bool(gaps) or any(file.state != "committed" for file in files)
+        there = {file.path for file in taken.files}
+        deleted = any(encode_path(path) not in there for path in tree.head if path not in tree.sparse)
+        unknown = not taken.complete or bool(tree.gaps)
+        dirty = deleted or unknown or any(file.state != "committed" for file in taken.files)
         facts.append(observed("code", "dirty", str(dirty).lower()))
     if tree.commit:
         facts.append(observed("code", "commit", tree.commit))
-    return Findings(facts=tuple(facts), gaps=gaps, code_files=files)
+    return Findings(facts=tuple(facts), gaps=gaps, code_files=taken.files)
 
 
 def beside(context: Context) -> Findings:
-    """Name branch and remotes, and write the readable diff."""
+    """Name branch and remotes, write the readable diff, and store the source trees of editable installs."""
+    replayed = context.code_paths is not None
+    secured = Findings() if replayed else _secured(context)
+    lost = frozenset(secured.withdrawn)
+    files = (file for file in context.findings.code_files if file.path[:1] != "/" and file.path not in lost)
+    found = secured + Findings(facts=(observed("code", "tree", canonical.tree_digest(files)),))
+    if replayed:
+        return found
+    found += _editable(context)
     commit = context.findings.fact("code", "commit")
-    if context.code_paths is not None or context.findings.fact("code", "dirty") is None:
-        return Findings()
+    if context.findings.fact("code", "dirty") is None:
+        return found
     diff, gaps = patch.against_head(context, commit)
     facts = [observed("code", "diff", context.objects.put(diff))] if diff else []
     named, more = _named(context.root, commit, context)
-    return Findings(facts=(*facts, *named), gaps=gaps + more)
+    return found + Findings(facts=(*facts, *named), gaps=gaps + more)
+
+
+def after(context: Context) -> Findings:
+    """Store the code that the run used although it is not in the captured tree."""
+    from repro.record.tree import usedcode
+
+    return usedcode.find(context)
 
 
 def _tree(context: Context) -> Tree:
@@ -73,162 +77,79 @@ def _tree(context: Context) -> Tree:
         return Tree(paths=tuple(canonical.decode_path(path) for path in context.code_paths))
     if not worktree.is_work_tree(context.root):
         return worktree.list_plain(context.root)
+    return _listed(context.root, context)
+
+
+def _listed(root: Path, context: Context) -> Tree:
     try:
-        return worktree.list_git(context.root, context.environment)
-    except worktree.GitError as error:
-        plain = worktree.list_plain(context.root)
+        return worktree.list_git(root, context.environment)
+    except askgit.GitError as error:
+        plain = worktree.list_plain(root)
         reason = storable(f"git could not be asked, so this was taken as a plain folder: {error}")
-        return replace(plain, gaps=(*plain.gaps, Gap(topic="code", subject=encode_path(context.root), reason=reason)))
+        return replace(plain, gaps=(*plain.gaps, Gap(topic="code", subject=encode_path(root), reason=reason)))
 
 
-def _store(context: Context, tree: Tree) -> tuple[tuple[CodeFile, ...], tuple[Gap, ...]]:
-    files: list[CodeFile] = []
-    gaps: list[Gap] = []
-    left_bytes = MAX_TOTAL_BYTES
-    for path in sorted(tree.paths):
-        loose = path in tree.untracked
+def _editable(context: Context) -> Findings:
+    """Store what editable installs point to outside the root; what lies inside it was stored before."""
+    if context.interpreter is None:
+        return Findings()
+    from repro.record.tree import sources
+
+    found = sources.find(context.interpreter, context.working_directory)
+    if not found.paths:
+        return Findings()
+    listed = json.dumps([encode_path(path) for path in found.paths], ensure_ascii=False)
+    findings = Findings(facts=(observed("code", "source_paths", listed),), gaps=found.gaps)
+    for directory in (tree for tree in found.trees if not tree.is_relative_to(context.root)):
+        findings += _source_tree(directory, context)
+    return findings
+
+
+def _secured(context: Context) -> Findings:
+    """Store the committed files of a large tree, from the disk, or from git where the run was faster."""
+    commit = context.findings.fact("code", "commit")
+
+    def blobs(paths: frozenset[str]) -> dict[str, bytes]:
         try:
-            content = _content(context, path, _limit(tree, left_bytes) if loose else None)
-        except FileNotFoundError:
-            # A tracked file that is gone was deleted by the user, and that is what the diff says.
-            if context.code_paths is not None or loose:
-                gaps.append(_gap(path, "it was gone when the tree was captured"))
-            continue
-        except _NotStoredError as error:
-            gaps.append(_gap(path, str(error)))
-            continue
-        left_bytes -= content.size_bytes if loose else 0
-        files.append(_code_file(path, content, _state(tree, path, content, context)))
-    return tuple(files), _summarised(gaps)
+            head = worktree.list_head(context.root, context.environment, commit or "HEAD")
+            names = {name: blob for path, blob in head.items() if (name := encode_path(path)) in paths}
+            found = patch.old_bytes(context, list(names.values()))
+        except askgit.GitError:  # the run may have removed the repository, too
+            return {}
+        return {name: found[blob.object_id] for name, blob in names.items() if blob.object_id in found}
+
+    gaps = snapshot.secure(context.objects, context.root, context.findings.code_files, blobs)
+    return Findings(gaps=gaps, withdrawn=tuple(gap.subject for gap in gaps))
 
 
-def _limit(tree: Tree, left_bytes: int) -> int:
-    return min(MAX_UNTRACKED_BYTES if tree.is_git else MAX_PLAIN_BYTES, left_bytes)
+def _source_tree(directory: Path, context: Context) -> Findings:
+    """Store one source tree: it is read beside the command, so what was modified since the start is said."""
+    in_git, _ = worktree.find_root(directory, context.environment)
+    tree = _listed(directory, context) if worktree.is_work_tree(in_git) else Tree(paths=())
+    if not tree.paths:  # no repository, or one that ignores this folder
+        tree = worktree.list_plain(directory)
+    if directory in context.root.parents:
+        prefix = os.fsencode(context.root.relative_to(directory)) + b"/"
+        tree = replace(tree, paths=tuple(path for path in tree.paths if not path.startswith(prefix)))
+    taken = snapshot.take(context.objects, directory, tree, state="editable")
+    gaps = [replace(gap, subject=_absolute(directory, gap.subject)) for gap in tree.gaps] + list(taken.gaps)
+    if taken.modified_at_ns >= context.started_at_ns:
+        reason = (
+            "a file in this source tree of an editable install was modified after the run started: "
+            "what was captured may be newer than what was imported"
+        )
+        gaps.append(Gap(topic="code", subject=encode_path(directory), reason=reason))
+    facts = [observed("code", f"source.{encode_path(directory)}", tree.commit)] if tree.commit else []
+    return Findings(facts=tuple(facts), gaps=tuple(gaps), code_files=_unique(taken.files, context))
 
 
-def _code_file(path: bytes, content: _Content, state: _State) -> CodeFile:
-    return CodeFile(
-        path=encode_path(path),
-        kind=content.kind,
-        mode=content.mode,
-        size_bytes=content.size_bytes,
-        sha256=content.sha256,
-        state=state,
-    )
+def _absolute(directory: Path, subject: str) -> str:
+    return subject if subject.startswith("/") else f"{encode_path(directory)}/{subject}"
 
 
-def _gap(path: bytes, reason: str) -> Gap:
-    return Gap(topic="code", subject=encode_path(path), reason=f"{reason}: not in the captured tree")
-
-
-def _summarised(gaps: list[Gap]) -> tuple[Gap, ...]:
-    """Name the first gaps one by one and count the rest, so that a folder of images does not drown the report."""
-    if len(gaps) <= _MAX_NAMED_GAPS:
-        return tuple(gaps)
-    rest = len(gaps) - _MAX_NAMED_GAPS
-    reason = "they are too large, not regular files, or not readable: not in the captured tree"
-    return (*gaps[:_MAX_NAMED_GAPS], Gap(topic="code", subject=f"{rest} more files", reason=reason))
-
-
-def _content(context: Context, path: bytes, limit_bytes: int | None) -> _Content:
-    """Read one file and store its bytes.
-
-    Raises:
-        FileNotFoundError: It is not there.
-        _NotStoredError: It is no file, too large, unreadable, or keeps changing.
-    """
-    full = Path(os.fsdecode(os.path.join(os.fsencode(context.root), path)))  # noqa: PTH118 - bytes
-    try:
-        about = full.lstat()
-        if stat.S_ISLNK(about.st_mode):
-            return _link(context, os.fsencode(full.readlink()), about)
-        if not stat.S_ISREG(about.st_mode):
-            raise _NotStoredError("it is not a regular file")
-        if limit_bytes is not None and about.st_size > limit_bytes:
-            raise _NotStoredError(f"it is untracked and too large ({about.st_size} bytes, {limit_bytes} are left)")
-        return _stable(context, full)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(full) from None
-    except OSError as error:
-        raise _NotStoredError(f"it is not readable ({error.strerror})") from error
-
-
-def _link(context: Context, target: bytes, about: os.stat_result) -> _Content:
-    digest = context.objects.put(target)
-    return _Content("symlink", stat.S_IMODE(about.st_mode), len(target), digest, _blob_ids(target))
-
-
-def _stable(context: Context, path: Path) -> _Content:
-    """Read a file that may be written to at this moment: try twice, then give up."""
-    for _ in range(2):
-        try:
-            return _file(context, path)
-        except InconclusiveError:
-            continue
-    raise _NotStoredError("it changed while it was read")
-
-
-def _file(context: Context, path: Path) -> _Content:
-    # O_NONBLOCK: a FIFO may have taken the place of the file since it was looked at.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise _NotStoredError("it is not a regular file")
-        mode = stat.S_IMODE(about.st_mode)
-        if about.st_size > _IN_MEMORY_BYTES:
-            digest, size_bytes = context.objects.put_file(path)
-            with context.objects.path(digest).open("rb") as stored:
-                return _Content("file", mode, size_bytes, digest, _blob_ids_of_file(stored.fileno(), size_bytes))
-        data = file.read()
-        if _moment(os.fstat(descriptor)) != _moment(about):
-            raise InconclusiveError(f"{path} changed while it was read")
-    return _Content("file", mode, len(data), context.objects.put(data), _blob_ids(data))
-
-
-def _moment(about: os.stat_result) -> tuple[int, int, int, int]:
-    return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
-
-
-def _blob_ids(data: bytes) -> tuple[str, ...]:
-    header = b"blob %d\0" % len(data)
-    return hashlib.sha1(header + data, usedforsecurity=False).hexdigest(), hashlib.sha256(header + data).hexdigest()
-
-
-def _blob_ids_of_file(descriptor: int, size_bytes: int) -> tuple[str, ...]:
-    hashers = hashlib.sha1(usedforsecurity=False), hashlib.sha256()
-    for hasher in hashers:
-        hasher.update(b"blob %d\0" % size_bytes)
-    while chunk := os.read(descriptor, 1024 * 1024):
-        for hasher in hashers:
-            hasher.update(chunk)
-    return tuple(hasher.hexdigest() for hasher in hashers)
-
-
-def _state(tree: Tree, path: bytes, content: _Content, context: Context) -> _State:
-    if not tree.is_git:
-        return "plain"
-    blob = tree.head.get(path)
-    if blob is None:
-        return "untracked" if path in tree.untracked else "modified"
-    same = blob.object_id in content.blob_ids or _is_fetched_lfs(blob, content, context)
-    return "committed" if same and _same_kind(blob.mode, content) else "modified"
-
-
-def _same_kind(mode: int, content: _Content) -> bool:
-    """Compare as git does: link or file, and whether its owner may execute it."""
-    if stat.S_ISLNK(mode) or content.kind == "symlink":
-        return stat.S_ISLNK(mode) and content.kind == "symlink"
-    return bool(mode & 0o100) == bool(content.mode & 0o100)
-
-
-def _is_fetched_lfs(blob: Blob, content: _Content, context: Context) -> bool:
-    """Say whether HEAD has a Git LFS pointer to exactly these bytes."""
-    oid = content.sha256.removeprefix("sha256:")
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {content.size_bytes}\n".encode(
-        "ascii"
-    )
-    return blob.object_id in _blob_ids(pointer)
+def _unique(files: tuple[CodeFile, ...], context: Context) -> tuple[CodeFile, ...]:
+    known = {file.path for file in context.findings.code_files}
+    return tuple(file for file in files if file.path not in known)
 
 
 def _named(root: Path, commit: str | None, context: Context) -> tuple[tuple[Fact, ...], tuple[Gap, ...]]:
@@ -240,16 +161,16 @@ def _named(root: Path, commit: str | None, context: Context) -> tuple[tuple[Fact
     facts: list[Fact] = []
     try:
         with git.Repo(root) as repository:
-            repository.git.update_environment(**worktree.safe_environment(context.environment))
-            repository.git.set_persistent_git_options(c=list(worktree.SAFE_OPTIONS))
             if not repository.head.is_detached:
                 facts.append(observed("code", "branch", storable(repository.active_branch.name)))
             for remote in repository.remotes:
                 address = remote.config_reader.get_value("url", "")
                 facts.append(observed("code", f"remote.{storable(remote.name)}", url(storable(str(address)))))
-            if commit:
-                facts.append(observed("code", "describe", repository.git.describe("--tags", "--always", commit)))
-    except (GitError, configparser.Error, ValueError, OSError, KeyError) as error:
+        if commit:
+            # By ourselves: GitPython would go to where `core.worktree` or the environment says.
+            described = askgit.git(root, context.environment, "describe", "--tags", "--always", commit)
+            facts.append(observed("code", "describe", storable(described.decode("utf-8", "replace").strip())))
+    except (askgit.GitError, GitError, configparser.Error, ValueError, OSError, KeyError) as error:
         reason = storable(f"branch, remotes or tag could not be read: {type(error).__name__}")
         return tuple(facts), (Gap(topic="code", subject=encode_path(root), reason=reason),)
     return tuple(facts), ()

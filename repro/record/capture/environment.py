@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
 import re
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,6 +21,9 @@ from repro.record.redact import url
 
 _INSTALLERS: Final = ("pip", "uv", "poetry", "pdm", "pipenv")
 _SEPARATORS: Final = re.compile(r"[-_.]+")
+_SUFFIX: Final = re.compile(r"[\s+]")
+"""Before what an installer adds to its name, as in `Poetry 1.8.2`."""
+_METADATA_MEMBER: Final = re.compile(r"EGG-INFO/PKG-INFO|[^/~][^/]*\.dist-info/METADATA|[^/~][^/]*\.egg-info/PKG-INFO")
 
 
 def beside(context: Context) -> Findings:
@@ -29,6 +33,7 @@ def beside(context: Context) -> Findings:
     packages, gaps = distributions(context.interpreter, context.working_directory)
     facts = [*_interpreter(context.interpreter), *_machine(context)]
     facts.append(observed("environment", "fingerprint", fingerprint(context.interpreter, packages)))
+    facts += _shadowed(packages)
     return Findings(facts=tuple(facts), gaps=gaps, packages=packages)
 
 
@@ -58,40 +63,77 @@ def fingerprint(interpreter: Start, packages: tuple[Package, ...]) -> str:
 
 
 def distributions(interpreter: Start, working_directory: Path) -> tuple[tuple[Package, ...], tuple[Gap, ...]]:
-    """Return the distributions on an interpreter's `sys.path`, and gaps for those that cannot be read."""
+    """Return the distributions on an interpreter's `sys.path`, and gaps for those that cannot be read.
+
+    They are sorted by name; of one name, the one that an import finds comes first. Eggs and other archives on the path
+    are looked into.
+    """
     packages: dict[tuple[str, str], Package] = {}
     gaps: list[Gap] = []
     for entry in dict.fromkeys(interpreter.path):
         location = working_directory / os.fsdecode(canonical.decode_path(entry)) if entry else working_directory
-        for metadata in _metadata_folders(location):
-            package = _package(metadata, location, interpreter)
+        for where, package in (*_in_folder(location, interpreter), *_in_archive(location)):
             if package is None:
                 reason = "its metadata has no readable name and version"
-                gaps.append(Gap(topic="environment", subject=encode_path(metadata), reason=reason))
-            else:
-                packages.setdefault((package.name, package.location), package)
-    return tuple(sorted(packages.values(), key=lambda p: (p.name, p.location))), tuple(gaps)
+                gaps.append(Gap(topic="environment", subject=where, reason=reason))
+                continue
+            known = packages.setdefault((package.name, package.location), package)
+            if known.version != package.version:
+                reason = (
+                    f"{known.version} and {package.version} of it are installed at one place: one of them is left over"
+                )
+                gaps.append(Gap(topic="environment", subject=package.name, reason=storable(reason)))
+    return tuple(sorted(packages.values(), key=lambda p: p.name)), tuple(gaps)
 
 
-def _metadata_folders(location: Path) -> Iterator[Path]:
+def _shadowed(packages: tuple[Package, ...]) -> tuple[Fact, ...]:
+    """Name the distributions that no import finds, as another of that name comes earlier on the path."""
+    first = {package.name: package for package in reversed(packages)}
+    rest = [f"{p.name} {p.version} at {p.location}" for p in packages if p is not first[p.name]]
+    return (observed("environment", "packages_shadowed", storable("; ".join(rest))),) if rest else ()
+
+
+def _in_folder(location: Path, interpreter: Start) -> Iterator[tuple[str, Package | None]]:
     try:
         names = sorted(path.name for path in location.iterdir())
-    except OSError:  # a zip archive, or an entry that does not exist
+    except OSError:  # an archive, or an entry that does not exist
         return
+    own = ("EGG-INFO",) if location.suffix == ".egg" else ()  # an egg that was unpacked
     for name in names:
-        if name.endswith((".dist-info", ".egg-info")) and not name.startswith("~"):
-            yield location / name
+        if (name.endswith((".dist-info", ".egg-info")) and not name.startswith("~")) or name in own:
+            metadata = location / name
+            yield encode_path(metadata), _package(metadata, location, interpreter)
+
+
+def _in_archive(location: Path) -> Iterator[tuple[str, Package | None]]:
+    """Look into an egg, a wheel or another archive that is on the path as it is."""
+    if not location.is_file():
+        return
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(location) as archive:
+            for member in sorted(name for name in archive.namelist() if _METADATA_MEMBER.fullmatch(name)):
+                with archive.open(member) as raw, io.TextIOWrapper(raw, encoding="utf-8", errors="replace") as lines:
+                    name, version = _head(lines)
+                yield encode_path(location / member), _made(name, version, location)
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return
+
+
+def _made(name: str | None, version: str | None, location: Path, **more: Any) -> Package | None:
+    if name is None or version is None:
+        return None
+    known: dict[str, Any] = {"origin": "unknown", "direct_url": None, "record_sha256": None, "wheel_sha256": None}
+    normal = _SEPARATORS.sub("-", name).lower()
+    return Package(name=normal, version=version, location=encode_path(location), **{**known, **more})
 
 
 def _package(metadata: Path, location: Path, interpreter: Start) -> Package | None:
-    name, version = _name_and_version(metadata)
-    if name is None or version is None:
-        return None
     direct_url = _direct_url(metadata)
-    return Package(
-        name=_SEPARATORS.sub("-", name).lower(),
-        version=version,
-        location=encode_path(location),
+    return _made(
+        *_name_and_version(metadata),
+        location,
         origin=_origin(metadata, direct_url, interpreter),
         direct_url=_address(direct_url),
         record_sha256=_digest(metadata / "RECORD"),
@@ -103,17 +145,21 @@ def _name_and_version(metadata: Path) -> tuple[str | None, str | None]:
     file = (
         metadata if metadata.is_file() else metadata / ("METADATA" if metadata.suffix == ".dist-info" else "PKG-INFO")
     )
-    found: dict[str, str] = {}
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                key, colon, value = line.partition(":")
-                if not line.strip() or len(found) == 2:
-                    break
-                if colon and key.lower() in ("name", "version"):
-                    found[key.lower()] = value.strip()
+            return _head(lines)
     except OSError:
         return None, None
+
+
+def _head(lines: Iterable[str]) -> tuple[str | None, str | None]:
+    found: dict[str, str] = {}
+    for line in lines:
+        key, colon, value = line.partition(":")
+        if not line.strip() or len(found) == 2:
+            break
+        if colon and key.lower() in ("name", "version") and value.strip():
+            found[key.lower()] = storable(value.strip())
     return found.get("name"), found.get("version")
 
 
@@ -140,7 +186,7 @@ def _origin(
     if direct_url is not None:
         details = direct_url.get("dir_info")
         return "editable" if isinstance(details, dict) and details.get("editable") else "direct"
-    if metadata.suffix == ".egg-info":
+    if metadata.suffix == ".egg-info" and metadata.name != "EGG-INFO":
         # `setup.py develop` leaves the metadata beside the sources.
         inside = encode_path(metadata).startswith((interpreter.prefix + "/", interpreter.base_prefix + "/"))
         return "unknown" if inside else "editable"
@@ -148,7 +194,7 @@ def _origin(
         installer = (metadata / "INSTALLER").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return "unknown"
-    return "index" if installer.split("+")[0] in _INSTALLERS else "unknown"
+    return "index" if _SUFFIX.split(installer)[0].lower() in _INSTALLERS else "unknown"
 
 
 def _digest(file: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from repro.evidence import canonical
 from repro.evidence.canonical import storable
 from repro.evidence.model import Gap
 from repro.record.capture import Context, Findings, observed
+from repro.record.machine import disks, processors
 
 _ISA: Final = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16",
@@ -26,18 +28,37 @@ _GPU_FIELDS: Final = (
     "name", "uuid", "driver_version", "memory.total", "vbios_version", "compute_cap", "ecc.mode.current",
     "mig.mode.current",
 )  # fmt: skip
-_SMI_TIMEOUT_SECONDS: Final = 20
+_TIMEOUT_SECONDS: Final = 20
+_NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
+_OTHER_COMPUTE_DRIVERS: Final = ("amdgpu", "xe", "habanalabs", "neuron", "gasket", "apex")
+_MAX_DATA_FOLDERS: Final = 1000
 
 
-def beside(context: Context) -> Findings:
-    """Read the kernel's files about the machine, and ask the GPU driver's own tool where it is installed."""
+def alongside(context: Context) -> Findings:
+    """Read the kernel's files about the machine, and ask the GPUs' driver where there is one."""
     facts = dict[str, object](kernel=platform.release(), machine=platform.machine(), hostname=platform.node())
     facts.update(_processor())
+    facts.update(processors.layout())
     facts.update(_limits())
+    facts["disk.root"] = disks.describe(Path("/"))
+    facts["disk.code"] = disks.describe(context.root)
     gpus, gaps = _gpus(context)
     facts.update(gpus)
+    found = processors.accelerators()
+    facts["accelerators"] = ", ".join(f"{count} of {name}" for name, count in found.items())
+    gaps += _undescribed(found)
     known = sorted((name, str(value)) for name, value in facts.items() if value not in (None, ""))
     return Findings(facts=tuple(observed("hardware", name, storable(value)) for name, value in known), gaps=gaps)
+
+
+def after(context: Context) -> Findings:
+    """Say on what the data lie that the run read."""
+    inputs = (file.path for file in context.findings.data_files if file.role == "input" and file.category == "data")
+    names = {path.rpartition("/")[0] for path in inputs}
+    folders = {context.root / os.fsdecode(canonical.decode_path(name)) for name in names}
+    found = {disks.describe(folder) for folder in sorted(folders)[:_MAX_DATA_FOLDERS]} - {None}
+    value = "; ".join(sorted(map(str, found)))
+    return Findings(facts=(observed("hardware", "disk.data", value),) if value else ())
 
 
 def _text(path: str) -> str | None:
@@ -105,22 +126,52 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def _gpus(context: Context) -> tuple[dict[str, object], tuple[Gap, ...]]:
-    """Ask nvidia-smi; a machine without it has no such facts, one where it fails has a gap."""
-    program = shutil.which("nvidia-smi", path=context.environment.get("PATH", os.defpath))
+    """Ask the driver's library, else its program; a machine with neither has no such facts."""
+    version = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\S+)", _text(str(_NVIDIA_DRIVER)) or "")
+    facts = {"gpu_kernel_driver": version[1]} if version else dict[str, object]()
+    if version is None and shutil.which("nvidia-smi", path=_path(context)) is None:
+        return facts, ()
+    from repro.record.machine import nvml
+
+    try:
+        return {**facts, **nvml.ask(lambda library: dict(library.facts()), _TIMEOUT_SECONDS)}, ()
+    except nvml.NvmlError as error:
+        found = _ask_program(context)
+        if found is not None:
+            return {**facts, **found}, ()
+        reason = f"there is an NVIDIA driver, but neither its library nor nvidia-smi answered: {error}"
+        return facts, (Gap(topic="hardware", subject="GPU", reason=storable(reason)),)
+
+
+def _undescribed(found: dict[str, int]) -> tuple[Gap, ...]:
+    """Return gaps for accelerators that a program may have used and whose settings nobody here can ask for."""
+    reason = "only NVIDIA's GPUs can be asked: its settings, driver and firmware are not known"
+    return tuple(
+        Gap(topic="hardware", subject=f"accelerator {name}", reason=reason)
+        for name in found
+        if name.rpartition(" ")[2] in _OTHER_COMPUTE_DRIVERS
+    )
+
+
+def _ask_program(context: Context) -> dict[str, object] | None:
+    """Return what nvidia-smi tells, or `None` where it is not installed or fails."""
+    program = shutil.which("nvidia-smi", path=_path(context))
     if program is None:
-        return {}, ()
+        return None
     query = [program, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(
-            query, capture_output=True, timeout=_SMI_TIMEOUT_SECONDS, check=True, process_group=0
+            query, capture_output=True, timeout=_TIMEOUT_SECONDS, check=True, process_group=0
         ).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        return {}, (
-            Gap(topic="hardware", subject="GPU", reason=f"nvidia-smi is installed but failed: {type(error).__name__}"),
-        )
+    except (OSError, subprocess.SubprocessError):
+        return None
     rows = [line.split(", ") for line in answer.decode("utf-8", "replace").splitlines() if line.strip()]
     facts: dict[str, object] = {"gpu_count": len(rows)}
     for index, row in enumerate(rows):
         for name, value in zip(_GPU_FIELDS, row, strict=False):
             facts[f"gpu.{index}.{name.replace('.', '_').replace('memory_total', 'memory_mebibytes')}"] = value.strip()
-    return facts, ()
+    return facts
+
+
+def _path(context: Context) -> str:
+    return context.environment.get("PATH", os.defpath)

@@ -1,62 +1,66 @@
-"""The environment lock: resolved once per environment, beside the training."""
+"""The environment lock, and the wheels that a replay could not fetch again, beside the training.
+
+They are one capture, as the wheels depend on what the index said, and the lock on the wheels: the lock also pins what
+no index has, by the hash of its kept wheel. A line `# wheel: sha256:… NAME.whl` names each kept wheel, so that who
+installs the lock knows what to take from the store.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
-from pathlib import Path
-from typing import Final
 
-from repro.evidence.model import Gap, Package
-from repro.record import lock
+from repro.evidence.canonical import decode_path
+from repro.evidence.model import Gap
+from repro.record import lowpriority
 from repro.record.capture import Context, Findings, observed
-from repro.record.lock import Lock
-
-_HEADER: Final = "# gap\t"
+from repro.record.eventlog import Start
+from repro.record.software import lock, pylock
+from repro.record.software.lock import Lock
+from repro.record.software.wheelhouse import Kept, Wheelhouse
 
 
 def beside(context: Context) -> Findings:
     """Store the lock of the packages that the environment capture listed."""
-    packages, fingerprint = context.findings.packages, context.findings.fact("environment", "fingerprint")
+    packages, interpreter = context.findings.packages, context.interpreter
     if context.code_paths is not None:
         return Findings()  # a replay: its environment came from the original's lock, or was the original's
-    if context.interpreter is None or fingerprint is None or not packages:
+    if interpreter is None or not packages:
         return Findings()
-    kept = context.cache / "locks" / f"{_cache_name(fingerprint, context)}.txt"
-    found = _read(kept)
-    if found is None:
-        found = lock.resolve(context.interpreter, packages, context.environment, context.patience)
-        if _is_lasting(found, packages):
-            _write(kept, found)
-    facts = (observed("environment", "lock", context.objects.put(found.text.encode())),) if found.text else ()
-    return Findings(facts=facts, gaps=found.gaps)
+    found = lock.resolve(interpreter, packages, context.environment, context.patience, context.cache)
+    kept, gaps = _keep_wheels(context, interpreter, found)
+    names = {wheel.package.name for wheel in kept}
+    texts = {"lock": text(found, kept), "pylock": pylock.render(found.answers, interpreter.python_version)}
+    facts = [observed("environment", name, context.objects.put(each.encode())) for name, each in texts.items() if each]
+    facts += [observed("environment", f"wheel.{wheel.package.name}", wheel.file_name) for wheel in kept]
+    if repacked := ",".join(wheel.package.name for wheel in kept if wheel.repacked):
+        facts.append(observed("environment", "wheels_repacked", repacked))
+    return Findings(
+        facts=tuple(facts),
+        gaps=(*found.gaps_besides(names), *gaps),
+        packages=tuple(wheel.package for wheel in kept),
+    )
 
 
-def _cache_name(fingerprint: str, context: Context) -> str:
-    """Name a lock by its environment, and by where pip looks: another index may give another lock."""
-    pip = sorted((name, value) for name, value in context.environment.items() if name.startswith("PIP_"))
-    return hashlib.sha256(repr((fingerprint, pip)).encode("utf-8", "backslashreplace")).hexdigest()
+def _keep_wheels(context: Context, interpreter: Start, found: Lock) -> tuple[tuple[Kept, ...], tuple[Gap, ...]]:
+    house = Wheelhouse(
+        mode=context.wheelhouse,
+        executable=os.fsdecode(decode_path(interpreter.executable)),
+        environment=context.environment,
+        objects=context.objects,
+        cache=context.cache,
+        patience=context.patience,
+    )
+    changed = frozenset(change.package for change in context.findings.package_changes)
+    return lowpriority.run(lambda: house.keep(context.findings.packages, found.answers, changed), "wheels")
 
 
-def _is_lasting(found: Lock, packages: tuple[Package, ...]) -> bool:
-    """Say whether asking again would give the same: not where the index could not be reached, or time ran out."""
-    return bool(found.text) and not any(gap.subject == "index" for gap in found.gaps)
-
-
-def _read(path: Path) -> Lock | None:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, ValueError):
-        return None
-    gaps = [line.removeprefix(_HEADER).rstrip("\n").partition("\t") for line in lines if line.startswith(_HEADER)]
-    text = "".join(line for line in lines if not line.startswith(_HEADER))
-    return Lock(text=text, gaps=tuple(Gap(topic="lock", subject=subject, reason=reason) for subject, _, reason in gaps))
-
-
-def _write(path: Path, found: Lock) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = "".join(f"{_HEADER}{gap.subject}\t{gap.reason}\n" for gap in found.gaps) + found.text
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)  # noqa: PTH105 - complete, or not there
+def text(found: Lock, kept: tuple[Kept, ...]) -> str:
+    """Return the lock with the kept wheels in it."""
+    pins = {answer.name: (answer.version, [file.sha256 for file in answer.files]) for answer in found.answers}
+    head = ""
+    for wheel in kept:
+        digest = wheel.package.wheel_sha256 or ""
+        _, hashes = pins.get(wheel.package.name, ("", []))
+        pins[wheel.package.name] = (wheel.package.version, [*hashes, digest.removeprefix("sha256:")])
+        head += f"# wheel: {digest} {wheel.file_name}\n"
+    return head + "".join(lock.pin(name, *pins[name]) for name in sorted(pins) if pins[name][1])

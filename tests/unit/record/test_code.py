@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from repro.evidence import canonical
-from repro.record import worktree
 from repro.record.capture import Context, Findings, code
+from repro.record.tree import contents, snapshot, worktree
 
 
 def states(found: Findings) -> dict[str, str]:
@@ -345,8 +345,8 @@ def test_an_unreadable_file_is_a_gap(context) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own folders are closed to anybody else
         root = Path(folder)
         root.chmod(0o777)
-        (root / "secret").write_text("x")
-        (root / "secret").chmod(0)
+        (root / "closed").write_text("x")
+        (root / "closed").chmod(0)
         assert "not readable" in _as_nobody(lambda: code.before(context(root)).gaps[0].reason)
 
 
@@ -369,8 +369,8 @@ def _as_nobody(look: Callable[[], str]) -> str:
 
 
 def test_limits_are_gaps_and_never_silence(tmp_path: Path, context, monkeypatch) -> None:
-    monkeypatch.setattr(code, "MAX_PLAIN_BYTES", 100)
-    monkeypatch.setattr(code, "MAX_TOTAL_BYTES", 150)
+    monkeypatch.setattr(snapshot, "MAX_PLAIN_BYTES", 100)
+    monkeypatch.setattr(snapshot, "MAX_TOTAL_BYTES", 150)
     monkeypatch.setattr(worktree, "MAX_PLAIN_FILES", 4)
     root = tmp_path / "plain"
     root.mkdir()
@@ -382,7 +382,7 @@ def test_limits_are_gaps_and_never_silence(tmp_path: Path, context, monkeypatch)
 
 
 def test_many_gaps_are_counted(tmp_path: Path, context, monkeypatch) -> None:
-    monkeypatch.setattr(code, "MAX_PLAIN_BYTES", 0)
+    monkeypatch.setattr(snapshot, "MAX_PLAIN_BYTES", 0)
     for number in range(120):
         (tmp_path / f"{number:03}").write_text("x")
     found = code.before(context(tmp_path, working_directory=tmp_path))
@@ -390,7 +390,7 @@ def test_many_gaps_are_counted(tmp_path: Path, context, monkeypatch) -> None:
 
 
 def test_large_files_are_read_in_pieces(repository: Path, context, git, monkeypatch) -> None:
-    monkeypatch.setattr(code, "_IN_MEMORY_BYTES", 4)
+    monkeypatch.setattr(contents, "IN_MEMORY_BYTES", 4)
     ctx = context(repository)
     found = code.before(ctx)
     assert states(found) == {"logo.bin": "committed", "train.py": "committed"}
@@ -400,7 +400,7 @@ def test_large_files_are_read_in_pieces(repository: Path, context, git, monkeypa
 def test_a_file_that_keeps_changing_is_a_gap(tmp_path: Path, context, monkeypatch) -> None:
     (tmp_path / "busy.py").write_text("x")
     ticks = iter(range(1000))
-    monkeypatch.setattr(code, "_moment", lambda about: next(ticks))
+    monkeypatch.setattr(contents, "_moment", lambda about: next(ticks))
     found = code.before(context(tmp_path))
     assert [gap.reason for gap in found.gaps] == ["it changed while it was read: not in the captured tree"]
 
@@ -414,7 +414,7 @@ def test_a_replay_captures_the_paths_that_it_is_given(tmp_path: Path, context) -
 
 
 def test_a_diff_of_a_file_too_large_to_show(repository: Path, context, monkeypatch) -> None:
-    from repro.record import patch
+    from repro.record.tree import patch
 
     monkeypatch.setattr(patch, "MAX_FILE_BYTES", 10)
     (repository / "train.py").write_text("print('a longer program')\n")
@@ -429,7 +429,7 @@ def test_a_diff_of_a_file_too_large_to_show(repository: Path, context, monkeypat
 def test_a_diff_that_cannot_be_made_is_a_gap(repository: Path, context, environment) -> None:
     from dataclasses import replace
 
-    from repro.record import patch
+    from repro.record.tree import patch
 
     (repository / "train.py").write_text("print(2)\n")
     ctx = context(repository)

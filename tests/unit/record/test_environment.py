@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import zipfile
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -74,6 +75,53 @@ def test_a_distribution_without_a_readable_name_is_a_gap(start: Start, tmp_path:
     assert (packages, len(gaps)) == ((), 2)
 
 
+def test_archives_on_the_path_are_looked_into(start: Start, tmp_path: Path) -> None:
+    members = {"egg-1.egg": "EGG-INFO/PKG-INFO", "wheel-1-py3-none-any.whl": "wheel-1.dist-info/METADATA"}
+    for name, member in members.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(member, f"Name: {name.partition('-')[0]}\nVersion: 1\n\n")
+            archive.writestr("~rest-1.dist-info/METADATA", "Name: rest\nVersion: 1\n")
+    install(tmp_path / "open-1.egg", "EGG-INFO", "Name: open\nVersion: 1\n\n")
+    (tmp_path / "broken.zip").write_bytes(b"PK\3\4")
+    names = (*members, "open-1.egg", "broken.zip")
+    packages, gaps = environment.distributions(replace(start, path=tuple(str(tmp_path / n) for n in names)), tmp_path)
+    assert [("egg", "unknown"), ("open", "unknown"), ("wheel", "unknown")] == [(p.name, p.origin) for p in packages]
+    assert gaps == ()
+
+
+def test_of_one_name_the_one_that_an_import_finds_comes_first(start: Start, tmp_path: Path, context) -> None:
+    install(tmp_path / "z", "dup-1.dist-info", "Name: dup\nVersion: 1\n\n")
+    install(tmp_path / "a", "dup-2.dist-info", "Name: dup\nVersion: 2\n\n")
+    found = replace(start, path=(str(tmp_path / "z"), str(tmp_path / "a")))
+    packages, _ = environment.distributions(found, tmp_path)
+    assert ["1", "2"] == [package.version for package in packages]
+    told = environment.beside(context(tmp_path, interpreter=found)).fact("environment", "packages_shadowed")
+    assert f"dup 2 at {tmp_path / 'a'}" == told
+
+
+def test_two_versions_at_one_place_are_a_gap(start: Start, tmp_path: Path) -> None:
+    install(tmp_path / "site", "dup-1.dist-info", "Name: dup\nVersion: 1\n\n")
+    install(tmp_path / "site", "dup-2.dist-info", "Name: dup\nVersion: 2\n\n")
+    _, gaps = environment.distributions(start, tmp_path)
+    assert [("dup", "1 and 2 of it are installed at one place: one of them is left over")] == [
+        (gap.subject, gap.reason) for gap in gaps
+    ]
+
+
+def test_installers_add_their_versions(start: Start, tmp_path: Path) -> None:
+    for number, installer in enumerate(("Poetry 1.8.2", "uv", "pip", "conda", "uv+x")):
+        install(tmp_path / "site", f"p{number}-1.dist-info", f"Name: p{number}\nVersion: 1\n\n", INSTALLER=installer)
+    packages, _ = environment.distributions(start, tmp_path)
+    assert ["index", "index", "index", "unknown", "index"] == [package.origin for package in packages]
+
+
+def test_metadata_that_is_not_utf_8_is_read(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "site" / "lat-1.dist-info").mkdir(parents=True)
+    (tmp_path / "site" / "lat-1.dist-info" / "METADATA").write_bytes(b"Name: lat\nAuthor: \xe9\nVersion: 1\n")
+    packages, gaps = environment.distributions(start, tmp_path)
+    assert ([("lat", "1")], ()) == ([(package.name, package.version) for package in packages], gaps)
+
+
 def test_the_real_environment_is_what_importlib_sees(start: Start, tmp_path: Path) -> None:
     packages, gaps = environment.distributions(replace(start, path=tuple(sys.path)), tmp_path)
     names = {
@@ -136,7 +184,7 @@ def os_text(raw: bytes) -> str:
 
 
 def test_hardware_is_told(tmp_path: Path, context) -> None:
-    found = hardware.beside(context(tmp_path))
+    found = hardware.alongside(context(tmp_path))
     facts = {fact.name: fact.value for fact in found.facts}
     assert int(facts["cpu_count"]) > 0
     assert int(facts["memory_bytes"]) > 2**20
@@ -148,7 +196,7 @@ def test_gpus_are_asked_of_the_drivers_own_tool(tmp_path: Path, context) -> None
     tool = tmp_path / "nvidia-smi"
     tool.write_text('#!/bin/sh\necho "NVIDIA H200, GPU-1, 570.1, 143771, 96.00, 9.0, Enabled, Disabled"\n')
     tool.chmod(0o755)
-    found = hardware.beside(context(tmp_path, environment={"PATH": f"{tmp_path}:/bin"}))
+    found = hardware.alongside(context(tmp_path, environment={"PATH": f"{tmp_path}:/bin"}))
     assert found.fact("hardware", "gpu_count") == "1"
     assert found.fact("hardware", "gpu.0.name") == "NVIDIA H200"
     assert found.fact("hardware", "gpu.0.memory_mebibytes") == "143771"
@@ -159,7 +207,7 @@ def test_a_gpu_tool_that_fails_is_a_gap(tmp_path: Path, context) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\nexit 9\n")
     tool.chmod(0o755)
-    found = hardware.beside(context(tmp_path, environment={"PATH": f"{tmp_path}:/bin"}))
+    found = hardware.alongside(context(tmp_path, environment={"PATH": f"{tmp_path}:/bin"}))
     assert [(gap.topic, gap.subject) for gap in found.gaps] == [("hardware", "GPU")]
 
 

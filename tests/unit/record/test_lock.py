@@ -1,21 +1,23 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
+import json
 import subprocess
 import sys
+import threading
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from repro.evidence.model import Fact, Package
-from repro.record import lock
 from repro.record.capture import Findings, Patience
 from repro.record.capture import lock as capture
 from repro.record.eventlog import Start
-
-OLD_PYTHON = Path.home() / ".pyenv" / "versions" / "3.12.1" / "bin" / "python"
+from repro.record.software import askindex, lock
 
 
 def wheel(folder: Path, name: str, version: str, *requires: str) -> str:
@@ -35,7 +37,15 @@ def wheel(folder: Path, name: str, version: str, *requires: str) -> str:
 
 
 def package(name: str, version: str, origin: str = "index") -> Package:
-    return Package(name=name, version=version, location="/site", origin=origin, direct_url=None, record_sha256=None)
+    return Package(
+        name=name,
+        version=version,
+        location="/site",
+        origin=origin,
+        direct_url=None,
+        record_sha256=None,
+        wheel_sha256=None,
+    )
 
 
 @pytest.fixture
@@ -119,39 +129,127 @@ def test_patience_can_be_lost_at_once() -> None:
     assert patience.spent
 
 
-@pytest.mark.skipif(not OLD_PYTHON.exists(), reason="there is no other Python on this machine")
-def test_another_python_borrows_pip_tools_and_is_left_as_it_was(start: Start, index, tmp_path: Path) -> None:
+def test_another_python_need_not_be_started(start: Start, index, tmp_path: Path) -> None:
     digest = wheel(tmp_path / "wheels", "alpha", "1.0")
-    other = replace(start, executable=str(OLD_PYTHON), python_version="3.12.1")
-    found = lock.resolve(other, (package("alpha", "1.0"),), index, Patience(60))
-    assert (found.text, found.gaps) == (f"alpha==1.0 \\\n    --hash=sha256:{digest}\n", ())
-
-
-def test_a_python_that_is_gone_is_a_gap(start: Start, index) -> None:
     other = replace(start, executable="/no/python", python_version="3.9.1")
     found = lock.resolve(other, (package("alpha", "1.0"),), index, Patience(60))
-    assert "could not be started" in found.gaps[0].reason
+    assert (found.text, found.gaps) == (f"alpha==1.0 \\\n    --hash=sha256:{digest}\n", ())
 
 
 def test_nothing_to_lock(start: Start, index) -> None:
     assert lock.resolve(start, (), index, Patience(1)) == lock.Lock(text="", gaps=())
 
 
-def test_sections_and_markers_of_the_output_are_understood() -> None:
-    text = """\
-alpha==1.0 ; python_version >= "3.8" \\
-    --hash=sha256:aa \\
-    --hash=sha256:bb
+@pytest.mark.parametrize(
+    ("filename", "name", "version", "same"),
+    [
+        ("a_b-1.0-py3-none-any.whl", "a-b", "1.0", True),
+        ("A.b-1.0.0-1-py3-none-any.whl", "a-b", "1.0", True),
+        ("torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl", "torch", "2.13.0+cpu", True),
+        ("torch-2.13.0-cp311-cp311-linux_x86_64.whl", "torch", "2.13.0+cpu", False),
+        ("a-b-c-1.0.tar.gz", "a-b-c", "1.0", True),
+        ("a-b-c-1.0.tar.gz", "a-b", "1.0", False),
+        ("a-1.0rc1.zip", "a", "1.0-rc.1", True),
+        ("a-1.0.exe", "a", "1.0", False),
+        ("a-nonsense.tar.gz", "a", "1.0", False),
+        ("a.whl", "a", "1.0", False),
+    ],
+)
+def test_files_are_told_by_their_names(filename: str, name: str, version: str, same: bool) -> None:
+    assert askindex.matches(filename, name, version) is same
 
-# The following packages are considered to be unsafe in a requirements file:
-Set_Up.tools==84.2.1 \\
-    --hash=sha256:cc
-"""
-    found = lock._checked(text, {"alpha": "1.0", "set-up-tools": "84.2.1", "lost": "1"}, [])
-    assert found.text == text.replace(
-        "\n# The following packages are considered to be unsafe in a requirements file:\n", ""
-    )
-    assert [gap.subject for gap in found.gaps] == ["lost"]
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """An index: JSON for one project, HTML without hashes for another, an error for a third."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        project = self.path.split("/")[2]
+        kind, body = self.server.pages.get(self.path if project == "files" else project, (None, b""))
+        self.send_response(200 if kind else {"broken": 503, "closed": 401}.get(project, 404))
+        self.send_header("Content-Type", kind or "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[http.server.ThreadingHTTPServer]:
+    digest = wheel(tmp_path / "remote", "beta", "2.0")
+    files = [
+        {"filename": f"alpha-{version}-py3-none-any.whl", "hashes": {"sha256": version * 64}, "size": 7,
+         "url": f"../../files/alpha-{version}-py3-none-any.whl"} for version in "12"
+    ]  # fmt: skip
+    found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.asked, found.digest = [], digest
+    beta = "beta-2.0-py3-none-any.whl"
+    found.pages = {
+        "alpha": ("application/vnd.pypi.simple.v1+json", json.dumps({"files": files, "name": "alpha"}).encode()),
+        "beta": ("text/html", f'<a href="/simple/files/{beta}">{beta}</a>'.encode()),
+        f"/simple/files/{beta}": ("application/zip", (tmp_path / "remote" / beta).read_bytes()),
+    }
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+@pytest.fixture
+def remote(server, environment: dict[str, str]) -> dict[str, str]:
+    url = f"http://me:hunter2@127.0.0.1:{server.server_port}/simple"
+    return {**environment, "PIP_INDEX_URL": url, "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"}
+
+
+def test_a_real_index_is_asked_once_for_each(start: Start, server, remote, tmp_path: Path) -> None:
+    packages = (package("alpha", "1"), package("beta", "2.0"), package("broken", "1"), package("gone", "1"))
+    found = lock.resolve(start, packages, remote, Patience(60), tmp_path / "cache")
+    ones = "1" * 64
+    assert found.text == lock.pin("alpha", "1", [ones]) + lock.pin("beta", "2.0", [server.digest])
+    assert [gap.subject for gap in found.gaps] == ["index", "gone"]
+    assert found.gaps[0].reason.startswith("not locked: 1 of 4 distributions (broken): ")
+    assert [gap.subject for gap in found.gaps_besides({"broken"})] == ["gone"]
+    assert [gap.subject for gap in found.gaps_besides({"gone"})] == ["index"]
+    alpha = found.answers[0]
+    assert (alpha.files[0].size_bytes, alpha.only_here) == (7, False)
+    assert "hunter2" not in repr(found)
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in (tmp_path / "cache").rglob("*.json"))
+    server.asked.clear()
+    again = lock.resolve(start, packages, remote, Patience(60), tmp_path / "cache")
+    assert again.text == found.text
+    assert {path.split("/")[2] for path in server.asked} == {"broken"}
+
+
+def test_a_lock_that_was_cut_off_is_one_gap(start: Start, server, remote, tmp_path: Path) -> None:
+    lock.resolve(start, (package("alpha", "1"),), remote, Patience(60), tmp_path / "cache")
+    late = Patience(0.0)
+    late.command_ended()
+    packages = (package("alpha", "1"), *(package(f"late{number}", "1") for number in range(9)))
+    (gap,) = lock.resolve(start, packages, remote, late, tmp_path / "cache").gaps
+    assert gap.reason.startswith("not locked: 9 of 10 distributions (late0, late1, late2, late3, late4, …): asking")
+
+
+def test_the_names_of_kept_answers_do_not_tell_a_password(start: Start, tmp_path: Path) -> None:
+    where = {"PIP_INDEX_URL": "http://me:hunter2@localhost/simple"}
+    plain = lock._configuration(where, start)
+    assert lock._fingerprint(plain) == lock._fingerprint(plain) != hashlib.sha256(repr(plain).encode()).hexdigest()
+    assert lock._fingerprint(plain) != lock._fingerprint(lock._configuration({}, start))
+
+
+def test_an_index_that_wants_a_password_is_no_index_without(start: Start, remote) -> None:
+    found = lock.resolve(start, (package("closed", "1"),), remote, Patience(60))
+    assert ["index"] == [gap.subject for gap in found.gaps]
+    assert "401" in found.gaps[0].reason
+    assert "hunter2" not in repr(found)
+
+
+def test_the_environments_own_configuration_counts(start: Start, server, remote, tmp_path: Path) -> None:
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {remote['PIP_INDEX_URL']}\n")
+    plain = {name: value for name, value in remote.items() if name not in ("PIP_INDEX_URL", "PIP_CONFIG_FILE")}
+    found = lock.resolve(replace(start, prefix=str(tmp_path)), (package("alpha", "2"),), plain, Patience(60))
+    assert found.text == lock.pin("alpha", "2", ["2" * 64])
 
 
 def test_the_capture_asks_once_per_environment(start: Start, index, tmp_path: Path, context) -> None:

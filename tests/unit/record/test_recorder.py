@@ -14,7 +14,7 @@ from repro.errors import UsageError
 from repro.evidence import manifest
 from repro.evidence.model import Fact, Tolerance
 from repro.evidence.store import Store
-from repro.record import recorder
+from repro.record import injection
 from repro.record.capture import environment as environment_capture
 from repro.record.recorder import Recorded, Request, record
 
@@ -62,7 +62,7 @@ def test_a_run_is_sealed_and_can_be_read_again(run, store: Store, project: Path,
     assert manifest.read(done.directory.manifest) == done.record
     assert done.directory.statement.exists()
     assert not done.directory.events.exists()
-    assert {(f.path, f.role) for f in done.record.data_files} == {
+    assert {(f.path, f.role) for f in done.record.data_files if f.category != "system"} == {
         ("in.csv", "input"),
         ("out.txt", "output"),
         ("train.py", "input"),
@@ -240,7 +240,7 @@ def test_sigterm_is_relayed_and_the_run_is_sealed_without_waiting_for_the_lock(
 
 
 SLOW_LOCK = """
-from repro.record import lock
+from repro.record.software import lock
 def slow(interpreter, packages, environment, patience):
     import time
     while not patience.spent: time.sleep(0.01)
@@ -254,7 +254,7 @@ def test_ctrl_c_while_the_lock_is_awaited_seals_the_run(project, tmp_path, envir
     with recording(project, tmp_path, environment, sys.executable, "train.py", before=SLOW_LOCK) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"\n", "no work of ours was under way while the command ran"
-        assert process.stderr.readline().startswith(b"resolving the environment lock")
+        assert process.stderr.readline().startswith(b"finishing the environment")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=50)
         assert process.returncode == 0
@@ -311,14 +311,14 @@ def test_a_spawned_python_without_the_agent_is_a_gap(run) -> None:
 
 def test_variables_for_the_agent_are_added_and_taken_away() -> None:
     given = {
-        "PYTHONPATH": f"{recorder.INJECT}:/mine",
+        "PYTHONPATH": f"{injection.INJECT}:/mine",
         "REPRO_EVENTS": "/x",
         "REPRO_PROCESS_KEY": "main",
         "REPRO_HOME": "/h",
     }
-    assert recorder._without_agent(given) == {"PYTHONPATH": "/mine", "REPRO_HOME": "/h"}
-    assert recorder._without_agent({"PYTHONPATH": str(recorder.INJECT)}) == {}
-    assert (recorder.INJECT / "sitecustomize.py").exists()
+    assert injection.without_agent(given) == {"PYTHONPATH": "/mine", "REPRO_HOME": "/h"}
+    assert injection.without_agent({"PYTHONPATH": str(injection.INJECT)}) == {}
+    assert (injection.INJECT / "sitecustomize.py").exists()
 
 
 def test_events_are_valid_json_to_the_last_line(run) -> None:

@@ -11,9 +11,10 @@ from typing import Final
 from repro.errors import ReproError
 from repro.evidence.canonical import encode_path, storable
 from repro.evidence.model import CodeFile, Gap
-from repro.record import worktree
+from repro.record import redact
 from repro.record.capture import Context
-from repro.record.worktree import Blob
+from repro.record.tree import askgit, worktree
+from repro.record.tree.worktree import Blob
 
 MAX_FILE_BYTES: Final = 512 * 1024
 MAX_FILES: Final = 1000
@@ -24,25 +25,27 @@ def against_head(context: Context, commit: str | None) -> tuple[bytes, tuple[Gap
     try:
         head = worktree.list_head(context.root, context.environment, commit) if commit else {}
         captured = {file.path: file for file in context.findings.code_files}
-        gone = {encode_path(path): blob for path, blob in head.items() if encode_path(path) not in captured}
+        sparse = worktree.list_sparse(context.root, context.environment)
+        known = {encode_path(path): blob for path, blob in head.items() if path not in sparse}
+        gone = {path: blob for path, blob in known.items() if path not in captured}
         changed = [file for file in captured.values() if file.state != "committed"]
-        known = {encode_path(path): blob for path, blob in head.items()}
-        old = _old_bytes(context, [known[file.path] for file in changed if file.path in known] + list(gone.values()))
+        old = old_bytes(context, [known[file.path] for file in changed if file.path in known] + list(gone.values()))
         pieces = [_changed(context, file, known.get(file.path), old) for file in changed[:MAX_FILES]]
         pieces += [_gone(path, blob, old) for path, blob in list(gone.items())[:MAX_FILES]]
-    except (worktree.GitError, ReproError) as error:
+    except (askgit.GitError, ReproError) as error:
         reason = storable(f"the readable diff could not be made: {error}")
         return b"", (Gap(topic="code", subject=encode_path(context.root), reason=reason),)
-    return "".join(pieces).encode("utf-8", "backslashreplace"), ()
+    return redact.tokens("".join(pieces)).encode("utf-8", "backslashreplace"), ()
 
 
-def _old_bytes(context: Context, blobs: list[Blob]) -> dict[str, bytes]:
+def old_bytes(context: Context, blobs: list[Blob]) -> dict[str, bytes]:
+    """Return the bytes of blobs by their names, those that git has."""
     by_repository: dict[Path, list[str]] = defaultdict(list)
     for blob in blobs:
         by_repository[blob.repository].append(blob.object_id)
     found: dict[str, bytes] = {}
     for repository, object_ids in by_repository.items():
-        found.update(worktree.read_blobs(repository, context.environment, object_ids))
+        found.update(askgit.read_blobs(repository, context.environment, object_ids))
     return found
 
 

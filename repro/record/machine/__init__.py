@@ -1,0 +1,1 @@
+"""The machine: processors, memory, disks, GPUs, control groups, the container, energy."""

@@ -1,0 +1,74 @@
+"""The last look at a record before it is sealed: nothing that looks like a secret leaves in a row.
+
+Captures redact what they know to be dangerous. This is the net below them: gaps quote the messages of other programs,
+and arguments, addresses and paths come from anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import Final
+
+from repro.evidence.model import DataFile, Dataset, Entropy, Fact, Gap, Package, Program, Record, Seed
+from repro.record import redact
+
+_OPAQUE: Final = ("commitment", "stream")
+"""Topics whose values are digests."""
+
+
+def clean(record: Record) -> Record:
+    """Return the record without secrets: in its gaps, facts, command lines, addresses and call sites."""
+    return replace(
+        record,
+        facts=tuple(map(_fact, record.facts)),
+        gaps=tuple(dict.fromkeys(map(_gap, record.gaps))),
+        packages=tuple(map(_package, record.packages)),
+        data_files=tuple(map(_data_file, record.data_files)),
+        datasets=tuple(map(_dataset, record.datasets)),
+        programs=tuple(map(_program, record.programs)),
+        seeds=tuple(map(_seed, record.seeds)),
+        entropy=tuple(map(_entropy, record.entropy)),
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _tokens(text: str) -> str:
+    return redact.tokens(text)
+
+
+def _fact(fact: Fact) -> Fact:
+    value = fact.value if fact.topic in _OPAQUE else redact.tokens(fact.value)
+    return fact if value == fact.value else replace(fact, value=value)
+
+
+def _gap(gap: Gap) -> Gap:
+    subject, reason = redact.text(gap.subject), redact.text(gap.reason)
+    return gap if (subject, reason) == (gap.subject, gap.reason) else replace(gap, subject=subject, reason=reason)
+
+
+def _package(package: Package) -> Package:
+    return package if package.direct_url is None else replace(package, direct_url=redact.tokens(package.direct_url))
+
+
+def _data_file(file: DataFile) -> DataFile:
+    return replace(file, path=redact.url(file.path)) if "://" in file.path else file
+
+
+def _dataset(dataset: Dataset) -> Dataset:
+    reference = None if dataset.reference is None else redact.tokens(dataset.reference)
+    return replace(dataset, name=redact.url(dataset.name), reference=reference)
+
+
+def _program(program: Program) -> Program:
+    return replace(program, argv=redact.argv(program.argv)[0])
+
+
+def _seed(seed: Seed) -> Seed:
+    site, argument = _tokens(seed.site), _tokens(seed.argument)
+    return seed if (site, argument) == (seed.site, seed.argument) else replace(seed, site=site, argument=argument)
+
+
+def _entropy(entropy: Entropy) -> Entropy:
+    site = _tokens(entropy.site)
+    return entropy if site == entropy.site else replace(entropy, site=site)

@@ -1,0 +1,83 @@
+"""What a project says of its own recordings: the table `[tool.repro]` of its `pyproject.toml`, or its `repro.toml`.
+
+    hash = "blake3"        # digests of data files; the default is "sha256", which an auditor checks with `sha256sum`
+    data = ["data/raw"]    # read by the run, whether it is seen or not: as `--data`
+    wheelhouse = "always"  # keep every wheel: as `--wheelhouse`
+
+Both files belong to the code tree, so what they say is part of the record. `repro.toml` wins, and holds the keys at its
+top level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from repro.errors import UsageError
+
+Wheelhouse = Literal["auto", "always", "never"]
+_HASHES: Final = ("sha256", "blake3")
+_WHEELHOUSES: Final = ("auto", "always", "never")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one project."""
+
+    hash: Literal["sha256", "blake3"] = "sha256"
+    data: tuple[str, ...] = ()
+    """Relative to the file that says so."""
+    wheelhouse: Wheelhouse = "auto"
+
+
+def load(root: Path) -> Settings:
+    """Return the settings of a project, or the defaults where it says nothing.
+
+    Args:
+        root: The top of its code tree.
+
+    Raises:
+        UsageError: A file cannot be read, or holds a key or a value that is not known.
+    """
+    for name, table in (("repro.toml", ()), ("pyproject.toml", ("tool", "repro"))):
+        path = root / name
+        try:
+            text = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        if not table or b"tool.repro" in text:  # reading TOML costs 5 ms, and most projects say nothing
+            return _parse(text, path, table)
+    return Settings()
+
+
+def _parse(text: bytes, path: Path, table: tuple[str, ...]) -> Settings:
+    import tomllib
+
+    try:
+        found: Any = tomllib.loads(text.decode("utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    for key in table:
+        found = found.get(key, {}) if isinstance(found, Mapping) else {}
+    return _checked(found, path)
+
+
+def _checked(found: Any, path: Path) -> Settings:
+    if not isinstance(found, Mapping):
+        raise UsageError(f"{path}: tool.repro is not a table")
+    for key in found:
+        if key not in ("hash", "data", "wheelhouse"):
+            raise UsageError(f"{path}: repro has no setting {key!r}", hint="it has: hash, data, wheelhouse")
+    data = found.get("data", [])
+    if not isinstance(data, list) or not all(isinstance(each, str) and each for each in data):
+        raise UsageError(f"{path}: data is not a list of paths", hint='for example: data = ["data/raw"]')
+    hash_, wheelhouse = found.get("hash", "sha256"), found.get("wheelhouse", "auto")
+    if hash_ not in _HASHES:
+        raise UsageError(f"{path}: hash is {hash_!r}", hint='it can be "sha256" or "blake3"')
+    if wheelhouse not in _WHEELHOUSES:
+        raise UsageError(f"{path}: wheelhouse is {wheelhouse!r}", hint='it can be "auto", "always" or "never"')
+    return Settings(hash=hash_, data=tuple(data), wheelhouse=wheelhouse)

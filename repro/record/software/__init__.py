@@ -1,0 +1,1 @@
+"""What is installed: distributions, their lock and wheels, system packages, mapped libraries."""

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro.errors import UsageError
+from repro.record import settings
+from repro.record.settings import Settings
+
+
+def test_a_project_that_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert Settings() == settings.load(tmp_path)
+    assert Settings() == settings.load(tmp_path / "nowhere")
+
+
+def test_a_table_in_pyproject(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.repro]\nhash = "blake3"\ndata = ["data/raw"]\n')
+    assert Settings(hash="blake3", data=("data/raw",)) == settings.load(tmp_path)
+
+
+def test_a_file_of_its_own_wins(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.repro]\nhash = "blake3"\n')
+    (tmp_path / "repro.toml").write_text('wheelhouse = "always"\n')
+    assert Settings(wheelhouse="always") == settings.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hash = ", "not valid TOML"),
+        ("hash = 'md5'", "hash is 'md5'"),
+        ("wheelhouse = true", "wheelhouse is True"),
+        ("data = 'raw'", "data is not a list"),
+        ("data = ['']", "data is not a list"),
+        ("hashes = 1", "no setting 'hashes'"),
+    ],
+)
+def test_a_mistake_is_named_with_its_file(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "repro.toml").write_text(text)
+    with pytest.raises(UsageError, match=rf"repro\.toml.*{said}"):
+        settings.load(tmp_path)
+
+
+def test_tool_repro_may_be_no_table(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("tool.repro = 1\n")
+    with pytest.raises(UsageError, match="not a table"):
+        settings.load(tmp_path)
