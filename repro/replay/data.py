@@ -7,14 +7,19 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from repro.errors import AlteredError, InconclusiveError
 from repro.evidence import canonical
+from repro.evidence.hashing import Algorithm, Outcome
 from repro.evidence.model import DataFile, Record
 from repro.evidence.objects import Objects
+from repro.evidence.times import utc_ns
+from repro.replay import tools
+from repro.replay.known import Known
+from repro.replay.tools import Tool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,8 @@ class Mismatch:
     """Of the file; of its nearest directory that still stands if it is gone."""
     sentence: str
     """What is wrong and since when, naming the file."""
+    dataset: str | None = None
+    """The name of the dataset that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +64,27 @@ class Inspection:
     """Absolute directories that the run itself made, as their time of birth tells."""
     present_outputs: tuple[str, ...] = ()
     """Outputs outside the root that still lie there."""
+    programs: tuple[Tool, ...] = ()
+    """Programs outside the environment and the tree that the run executed."""
 
 
-def inspect(record: Record, objects: Objects, *, progress: Callable[[str], None]) -> Inspection:
-    """Look for each data and code input of a run by its digest: in the tree, the object store, and at its place."""
+def inspect(
+    record: Record, objects: Objects, *, progress: Callable[[str], None], cache: Path | None = None
+) -> Inspection:
+    """Look for each data and code input of a run by its digest: in the tree, the object store, and at its place.
+
+    Args:
+        record: A verified record.
+        objects: Where the run's objects lie.
+        progress: Called with what is going on.
+        cache: Where the recorder keeps what it hashed; a file that has not changed since is not read again.
+
+    Raises:
+        UsageError: The record has digests of an algorithm that is not installed here.
+    """
+    known = Known(cache)
     tree = {file.path for file in record.code_files if file.kind == "file"}
-    written = {file.path for file in record.data_files if file.role == "output"}
+    written = {file.path: file for file in record.data_files if file.role == "output"}
     inputs: list[Input] = []
     mismatches: list[Mismatch] = []
     unchecked: list[str] = []
@@ -70,8 +92,11 @@ def inspect(record: Record, objects: Objects, *, progress: Callable[[str], None]
     outside = sum(file.size_bytes or 0 for file in wanted if file.path not in tree)
     if outside > 1 << 28:
         progress(f"checking {outside / 1e9:.1f} GB of input data by digest")
+    found_first = {file.path: _look(file, tree, written, objects) for file in wanted}
+    at_place = [file for file in wanted if found_first[file.path] is None]
+    examined = _examine(record, at_place, known, progress)
     for file in wanted:
-        found = _look(record, file, tree, written, objects)
+        found = found_first[file.path] or examined.get(file.path) or _input(file, "place")
         if isinstance(found, Mismatch):
             mismatches.append(found)
         else:
@@ -83,6 +108,7 @@ def inspect(record: Record, objects: Objects, *, progress: Callable[[str], None]
         unchecked=tuple(unchecked),
         made_directories=_made_directories(record),
         present_outputs=tuple(path for path in outside_outputs(record) if place(record, path).exists()),
+        programs=tools.find(record, known),
     )
 
 
@@ -116,22 +142,33 @@ def is_cache(path: str) -> bool:
     return path.startswith(f"{home}/.")
 
 
-def _look(record: Record, file: DataFile, tree: set[str], written: set[str], objects: Objects) -> Input | Mismatch:
-    size_bytes = file.size_bytes or 0
+def _look(file: DataFile, tree: set[str], written: dict[str, DataFile], objects: Objects) -> Input | Mismatch | None:
+    """Return what is known of an input without looking at its place; `None` if it must be looked for there."""
     if file.path in tree:
-        return Input(path=file.path, source="tree", sha256=file.sha256, size_bytes=size_bytes)
-    if file.path in written and not is_cache(file.path):
+        return _input(file, "tree")
+    own = written.get(file.path)
+    if own is not None and not _left_alone(file, own) and not is_cache(file.path):
         return _mismatch(
             file, None, None, "was read and then written over by the run itself; what it read was not kept"
         )
-    if not file.path.startswith("/") and _stored(objects, file.sha256):
-        return Input(path=file.path, source="object", sha256=file.sha256, size_bytes=size_bytes)
-    found = _examine(record, file)
-    return found or Input(path=file.path, source="place", sha256=file.sha256, size_bytes=size_bytes)
+    if not file.path.startswith("/") and _stored(objects, file.digest):
+        return _input(file, "object")
+    return None
+
+
+def _left_alone(read: DataFile, written: DataFile) -> bool:
+    """Say whether a file that was opened to be read and written holds what was read."""
+    return read.digest is not None and read.digest == written.digest and not read.changed_during_run
+
+
+def _input(file: DataFile, source: Literal["tree", "object", "place"]) -> Input:
+    return Input(path=file.path, source=source, sha256=file.digest, size_bytes=file.size_bytes or 0)
 
 
 def _stored(objects: Objects, digest: str | None) -> bool:
-    if digest is None:
+    if digest is None or not digest.startswith("sha256:"):  # objects are named by SHA-256
+        return False
+    if not os.path.lexists(f"{os.fspath(objects.root)}/{digest[7:9]}/{digest[9:]}"):  # of most data; many are asked for
         return False
     try:
         objects.verify(digest)
@@ -140,25 +177,62 @@ def _stored(objects: Objects, digest: str | None) -> bool:
     return True
 
 
-def _examine(record: Record, file: DataFile) -> Mismatch | None:
-    """Hash the file at its recorded place and say what is wrong with it, if anything is."""
-    path = place(record, file.path)
+def _examine(
+    record: Record, files: list[DataFile], known: Known, progress: Callable[[str], None]
+) -> dict[str, Mismatch]:
+    """Hash files at their recorded places and say what is wrong with them, if anything is."""
+    removed = {change.path for change in record.file_changes if change.action != "linked"}
+    wrong: dict[str, Mismatch] = {}
+    there: list[tuple[DataFile, str, os.stat_result]] = []
+    root = os.fspath(place(record, "."))
+    for file in files:
+        path = os.path.join(root, os.fsdecode(canonical.decode_path(file.path)))  # noqa: PTH118 - `Path` is slow
+        about = _stand(file, path, by_itself=file.path in removed)
+        if isinstance(about, Mismatch):
+            wrong[file.path] = about
+        else:
+            there.append((file, path, about))
+    for algorithm in ("sha256", "blake3"):
+        some = [item for item in there if _algorithm(item[0]) == algorithm]
+        outcomes = known.digests([(os.fsencode(path), about) for _, path, about in some], algorithm, progress)
+        for (file, _, about), found in zip(some, outcomes, strict=True):
+            mismatch = _compare(record, file, about, found)
+            if mismatch is not None:
+                wrong[file.path] = mismatch
+    known.save()
+    return wrong
+
+
+def _algorithm(file: DataFile) -> Algorithm:
+    return "blake3" if (file.digest or "").startswith("blake3:") else "sha256"
+
+
+def _stand(file: DataFile, path: str, *, by_itself: bool) -> os.stat_result | Mismatch:
+    """Return how a file stands at its place; a mismatch if none is there, or something else is."""
     try:
-        status = path.stat()
-        modified_at = _utc(status.st_mtime)
-        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
-            return _mismatch(file, None, modified_at, "is not a file any more")
-        found, size_bytes = canonical.digest_file(path)
+        status = os.stat(path)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
-        directory = next(parent for parent in path.parents if parent.is_dir())
-        since = _utc(directory.stat().st_mtime)
-        return _mismatch(file, None, since, f"is gone ({directory} last changed on {_minute(since)})")
+        directory = next(parent for parent in Path(path).parents if parent.is_dir())
+        since = utc_ns(directory.stat().st_mtime_ns)
+        who = "; the run itself removed it or gave it another name" if by_itself else ""
+        return _mismatch(file, None, since, f"is gone ({directory} last changed on {_minute(since)}{who})")
     except OSError as error:
         return _mismatch(file, None, None, f"cannot be read: {error.strerror}")
-    if file.sha256 is None or found == file.sha256:
+    except ValueError:
+        return _mismatch(file, None, None, "is no name that a file can have")
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
+        return _mismatch(file, None, utc_ns(status.st_mtime_ns), "is not a file any more")
+    return status
+
+
+def _compare(record: Record, file: DataFile, about: os.stat_result, found: Outcome) -> Mismatch | None:
+    if found.digest is None:
+        return _mismatch(file, None, None, f"cannot be checked: {found.error}")
+    if file.digest is None or found.digest == file.digest:
         return None
+    modified_at = utc_ns(about.st_mtime_ns)
     what = _since(modified_at, file.modified_at, record.run.ended_at)
-    return _mismatch(file, found, modified_at, what, size_bytes)
+    return _mismatch(file, found.digest, modified_at, what, found.size_bytes)
 
 
 def _since(found: str, recorded: str | None, ended_at: str) -> str:
@@ -172,7 +246,7 @@ def _since(found: str, recorded: str | None, ended_at: str) -> str:
 def _doubts(file: DataFile, found: Input) -> list[str]:
     if found.source == "tree":
         return []
-    if file.sha256 is None:
+    if file.digest is None:
         return [f"{file.path} could not be hashed when it was recorded, so it cannot be checked"]
     if file.changed_during_run:
         return [f"{file.path} changed while the run was going on, so its digest may not be that of what was read"]
@@ -182,12 +256,13 @@ def _doubts(file: DataFile, found: Input) -> list[str]:
 def _mismatch(file: DataFile, found: str | None, modified_at: str | None, what: str, size_bytes: int = 0) -> Mismatch:
     return Mismatch(
         path=file.path,
-        recorded_sha256=file.sha256,
+        recorded_sha256=file.digest,
         found_sha256=found,
         found_size_bytes=size_bytes,
         recorded_modified_at=file.modified_at,
         found_modified_at=modified_at,
         sentence=f"{file.path} {what}",
+        dataset=file.dataset,
     )
 
 
@@ -223,10 +298,6 @@ def _births(paths: list[str]) -> list[tuple[str, float]]:
     return (
         [(path, float(birth)) for path, birth in zip(paths, births, strict=True)] if len(births) == len(paths) else []
     )
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _minute(at: str) -> str:

@@ -6,6 +6,7 @@ is written. The marker holds an inventory of the installed files: an environment
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -23,15 +24,20 @@ from typing import Final, Self
 
 from repro.errors import ExecutionError
 from repro.evidence import canonical
+from repro.evidence.objects import Objects
+from repro.replay import keptwheels
 from repro.replay.interpreters import Interpreter
+from repro.replay.keptwheels import Split
 from repro.replay.packages import pins
 
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _MARKER: Final = ".complete"
 _UNREACHABLE: Final = re.compile(
     r"Retrying \(|NewConnectionError|ConnectionError|name resolution|Could not fetch URL|ProxyError|timed out", re.I
 )
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\")>,]+", re.I)
 _NOT_FOR_PIP: Final = re.compile(r"REPRO_.*|PYTHON.*|VIRTUAL_ENV|PIP_REQUIRE_VIRTUALENV|PIP_USER|PIP_TARGET|PIP_PREFIX")
+_NO_PLACES: Final = re.compile(r"REPRO_.*|PYTHON.*|VIRTUAL_ENV|PIP_(?!CACHE_DIR|NO_CACHE_DIR).*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +63,14 @@ class Built:
         self.close()
 
 
-def build(lock: bytes, interpreter: Interpreter, cache: Path, *, progress: Callable[[str], None]) -> Built:
+def build(
+    lock: bytes,
+    interpreter: Interpreter,
+    cache: Path,
+    *,
+    progress: Callable[[str], None],
+    objects: Objects | None = None,
+) -> Built:
     """Return the virtual environment of a lock, from the cache or built now.
 
     Args:
@@ -65,6 +78,7 @@ def build(lock: bytes, interpreter: Interpreter, cache: Path, *, progress: Calla
         interpreter: What to build it with.
         cache: Where environments are kept; may be dropped when none is in use.
         progress: Called with what is going on.
+        objects: Where the wheels lie that the lock names as kept: these are installed without an index.
 
     Raises:
         ExecutionError: The environment could not be built; the message ends with what pip said last.
@@ -80,8 +94,8 @@ def build(lock: bytes, interpreter: Interpreter, cache: Path, *, progress: Calla
         marker = _read_marker(prefix)
         reused = marker is not None
         if marker is None:
-            marker = _build_anew(prefix, lock, interpreter, progress)
-        fcntl.flock(hold, fcntl.LOCK_SH)
+            marker = _build_anew(prefix, lock, interpreter, objects, progress)
+        _flock(hold, fcntl.LOCK_SH)
     except BaseException:
         os.close(hold)
         raise
@@ -107,11 +121,20 @@ def _python(prefix: Path) -> Path:
 def _lock(path: Path, progress: Callable[[str], None]) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         progress("waiting for another replay that uses the same environment")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _flock(descriptor, fcntl.LOCK_EX)
     return descriptor
+
+
+def _flock(descriptor: int, operation: int) -> None:
+    """Lock a file; without a lock where the file system has none: two replays at once then may both build."""
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def _read_marker(prefix: Path) -> dict[str, list[str] | str] | None:
@@ -142,12 +165,12 @@ def _files(directory: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _build_anew(
-    prefix: Path, lock: bytes, interpreter: Interpreter, progress: Callable[[str], None]
+    prefix: Path, lock: bytes, interpreter: Interpreter, objects: Objects | None, progress: Callable[[str], None]
 ) -> dict[str, list[str] | str]:
     _remove(prefix)
     try:
         _make(prefix, interpreter, progress)
-        sources = _install(prefix, lock, progress)
+        sources = _install(prefix, lock, objects, progress)
     except BaseException:
         _remove(prefix)
         raise
@@ -176,23 +199,34 @@ def _make(prefix: Path, interpreter: Interpreter, progress: Callable[[str], None
         )
 
 
-def _install(prefix: Path, lock: bytes, progress: Callable[[str], None]) -> list[str]:
+def _install(prefix: Path, lock: bytes, objects: Objects | None, progress: Callable[[str], None]) -> list[str]:
     """Install exactly the lock, with our pip, so that the environment holds nothing else; return what had no wheel."""
-    names = sorted(pins(lock.decode("utf-8", "replace")))
+    text = lock.decode("utf-8", "replace")
+    names = sorted(pins(text))
     if not names:
         return []
     shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     progress(f"installing {len(names)} distributions from the lock: {shown}")
+    folder = prefix / "wheels"
+    parts = Split(kept="", rest=text) if objects is None else keptwheels.split(text, objects, folder)
+    if parts.kept:
+        progress(f"{len(pins(parts.kept))} of them from kept wheels, without an index")
+        _run_pip(prefix, parts.kept, ("--no-index", "--find-links", os.fspath(folder)), progress)
+        shutil.rmtree(folder)
+    return _run_pip(prefix, parts.rest, (), progress) if pins(parts.rest) else []
+
+
+def _run_pip(prefix: Path, lock: str, places: tuple[str, ...], progress: Callable[[str], None]) -> list[str]:
     requirements = prefix / "lock.txt"
-    requirements.write_bytes(lock)
+    requirements.write_bytes(lock.encode("utf-8", "surrogateescape"))
     command = [
         *(sys.executable, "-P", "-m", "pip", "--python", os.fspath(_python(prefix)), "install"),
         *("--no-deps", "--require-hashes", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
-        *("--no-warn-script-location", "--root-user-action", "ignore", "-r", os.fspath(requirements)),
+        *("--no-warn-script-location", "--root-user-action", "ignore", *places, "-r", os.fspath(requirements)),
     ]
     sources: list[str] = []
     tail: deque[str] = deque(maxlen=400)
-    with _pip(command, prefix) as process:
+    with _pip(command, prefix, offline=bool(places)) as process:
         for line in process.stdout or ():
             tail.append(line.rstrip())
             _follow(line, sources, progress)
@@ -202,9 +236,12 @@ def _install(prefix: Path, lock: bytes, progress: Callable[[str], None]) -> list
 
 
 @contextmanager
-def _pip(command: list[str], prefix: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start pip with its own configuration; it ends with us."""
-    environment = {name: value for name, value in os.environ.items() if not _NOT_FOR_PIP.fullmatch(name)}
+def _pip(command: list[str], prefix: Path, *, offline: bool) -> Iterator[subprocess.Popen[str]]:
+    """Start pip, with its own configuration unless it is to look nowhere else; it ends with us."""
+    unwanted = _NO_PLACES if offline else _NOT_FOR_PIP
+    environment = {name: value for name, value in os.environ.items() if not unwanted.fullmatch(name)}
+    if offline:
+        environment["PIP_CONFIG_FILE"] = os.devnull
     process = subprocess.Popen(
         command,
         cwd=prefix,

@@ -15,8 +15,8 @@ from repro.evidence.store import Store
 from repro.record import capture
 from repro.replay.interpreters import Interpreter, discover, probe
 
-_CAPTURES: Final = ("environment", "hardware")
-"""Captures that describe a machine where no process runs yet."""
+_CAPTURES: Final = (("environment", "beside"), ("hardware", "alongside"), ("system", "alongside"))
+"""Captures that describe a machine where no process runs yet, and the moment at which they do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,6 @@ def _facts(record: Record, store: Store, progress: Callable[[str], None]) -> tup
         progress=progress,
     )
     found: list[Fact] = []
-    for name in _CAPTURES:
-        found += plugs.load(capture, name).beside(context).facts
+    for name, moment in _CAPTURES:
+        found += getattr(plugs.load(capture, name), moment)(context).facts
     return tuple(found)

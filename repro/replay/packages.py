@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from repro.errors import AlteredError
 from repro.evidence import canonical
 from repro.evidence.model import Package, Record
 from repro.replay.conditions import HOST_HINT, Condition
@@ -58,8 +59,8 @@ def _judge(record: Record, package: Package, imports: frozenset[str]) -> Conditi
             name=name, recorded=recorded, here=None, effect="none", note="the recorder itself; runs do not use it"
         )
     source = source_directory(package)
-    if package.origin == "editable" and source and _below(source, record.run.root) is not None:
-        note = "an editable install of the recorded tree: importable from its source, but not installed"
+    if package.origin == "editable" and source and _is_recorded(source, record):
+        note = "an editable install whose source tree is recorded: importable from it, but not installed"
         return Condition(name=name, recorded=recorded, here="source on the path", effect="bitwise at risk", note=note)
     if package.name.replace("-", "_") in {module.lower() for module in imports} or _read_from(record, source):
         note = f"{package.name} {package.version} is imported by the run, and {_why(record, package)}"
@@ -71,9 +72,9 @@ def _judge(record: Record, package: Package, imports: frozenset[str]) -> Conditi
 
 
 def _why(record: Record, package: Package) -> str:
-    for gap in record.gaps:
-        if gap.topic == "lock" and gap.subject == package.name:
-            return f"it could not be locked: {gap.reason}"
+    reasons = {gap.subject: gap.reason for gap in record.gaps if gap.topic == "lock"}
+    if reason := reasons.get(package.name) or reasons.get("index"):
+        return f"it could not be locked: {reason}"
     return f"it is not in the lock (origin: {package.origin})"
 
 
@@ -96,7 +97,14 @@ def source_directory(package: Package) -> str | None:
 
 
 def source_paths(record: Record) -> tuple[str, ...]:
-    """Return the directories, relative to the root, that make editable installs of the recorded tree importable."""
+    """Return the directories that make editable installs of recorded trees importable.
+
+    They are relative to the root, and climb out of it (`../library`) for a source tree that lay outside.
+    """
+    named = record.fact("code", "source_paths")
+    if named is not None:
+        listed = [path for path in _listed(named) if _is_recorded(path, record)]
+        return tuple(os.path.relpath(path, record.run.root) for path in listed)
     found: list[str] = []
     for package in record.packages:
         source = source_directory(package)
@@ -108,6 +116,24 @@ def source_paths(record: Record) -> tuple[str, ...]:
             found.append(f"{sub}src")
         found.append(below)
     return tuple(dict.fromkeys(found))
+
+
+def _listed(text: str) -> list[str]:
+    """Return the absolute paths in the fact `code/source_paths`, a JSON list.
+
+    Raises:
+        AlteredError: It is no such list: this recorder never wrote it.
+    """
+    found = canonical.loads(text.encode("utf-8"))
+    if not isinstance(found, list) or not all(isinstance(path, str) and path.startswith("/") for path in found):
+        raise AlteredError("the fact code/source_paths is no list of absolute paths")
+    return found
+
+
+def _is_recorded(source: str, record: Record) -> bool:
+    """Say whether the code files of a record hold a source tree: it is in the root, or files of it are there."""
+    prefix = source.rstrip("/") + "/"
+    return _below(source, record.run.root) is not None or any(f.path.startswith(prefix) for f in record.code_files)
 
 
 def _below(path: str, root: str) -> str | None:

@@ -99,6 +99,7 @@ def make(
     locked: Mapping[str, str],
     imports: frozenset[str],
     passed: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
     allow_changed_data: bool = False,
 ) -> Plan:
     """Decide how to run a record again on a machine.
@@ -110,6 +111,7 @@ def make(
         locked: Name to version of each distribution in the recorded lock.
         imports: Top-level modules that the recorded code tree imports.
         passed: Names of environment variables that the user passes on.
+        environment: The variables here, to be compared with what the record says of those that it does not hold.
         allow_changed_data: Changed inputs are taken as they are; missing ones are done without.
     """
     diverted = _diverted(record)
@@ -124,7 +126,7 @@ def make(
         lock=record.fact("environment", "lock"),
         no_lock_because=_no_lock_because(record),
         packages=record.packages,
-        lacking=packages.lacking(record, locked, imports),
+        lacking=(*packages.lacking(record, locked, imports), *conditions.of_edits(record)),
         source_paths=packages.source_paths(record),
         code_files=record.code_files,
         inputs=_inputs(inspection, allow_changed_data),
@@ -133,10 +135,11 @@ def make(
         diverted=diverted,
         conditions=(
             *conditions.of_command(record),
-            *conditions.of_data(inspection, allow_changed=allow_changed_data),
+            *conditions.of_data(inspection, allow_changed=allow_changed_data, datasets=record.datasets),
             *conditions.of_outputs(inspection, diverted),
             *conditions.of_machine(record, machine.facts),
-            *conditions.of_hidden_variables(record, passed),
+            *conditions.of_programs(inspection),
+            *conditions.of_hidden_variables(record, passed, environment),
         ),
     )
 
@@ -177,11 +180,20 @@ def _no_lock_because(record: Record) -> str:
 def _variables(record: Record, machine: Machine) -> tuple[tuple[str, str], ...]:
     """Return the recorded variables and the hash seed, and what holds libraries to the recorded threads and kernels."""
     found = processor.variables(record, machine.facts)
-    found.update((fact.name, fact.value) for fact in record.facts if fact.topic == "variable")
+    found.update(_time_zone(record, machine))
+    stored = (fact for fact in record.facts if fact.topic == "variable" and conditions.REDACTED not in fact.value)
+    found.update((fact.name, fact.value) for fact in stored)
     hash_seed = record.fact("randomness", "hash_seed")
     if hash_seed is not None:
         found["PYTHONHASHSEED"] = hash_seed
     return tuple(sorted(found.items()))
+
+
+def _time_zone(record: Record, machine: Machine) -> dict[str, str]:
+    """Return the recorded machine's time zone, where this machine has another one; a recorded `TZ` is stronger."""
+    zone = record.fact("environment", "timezone")
+    here = next((f.value for f in machine.facts if (f.topic, f.name) == ("environment", "timezone")), None)
+    return {"TZ": zone} if zone and here and zone != here else {}
 
 
 def _diverted(record: Record) -> tuple[str, ...]:

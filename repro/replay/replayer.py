@@ -12,7 +12,7 @@ from typing import Final, cast
 from repro import plugs
 from repro.errors import AlteredError, InconclusiveError, UsageError
 from repro.evidence import integrity
-from repro.evidence.canonical import decode_path
+from repro.evidence.canonical import decode_path, storable
 from repro.evidence.model import Fact, Record
 from repro.evidence.store import RunDirectory, Store
 from repro.evidence.trust import trusted_keys
@@ -21,6 +21,7 @@ from repro.replay import executors, packages, workspace
 from repro.replay.conditions import HOST_HINT, INHERITED
 from repro.replay.data import Mismatch, inspect
 from repro.replay.executors import Executor, Site
+from repro.replay.inherited import as_recorded
 from repro.replay.machine import Machine, observe
 from repro.replay.plan import Plan, make
 from repro.replay.relocation import Move, path_map, relocate
@@ -86,7 +87,8 @@ def replay(reference: RunDirectory, store: Store, options: Options, *, progress:
     try:
         site = executor.prepare(plan, place, store, machine, progress)
         try:
-            repeated = record(_request(plan, place, site, options), store, progress=progress)
+            with as_recorded(original):
+                repeated = record(_request(plan, place, site, options), store, progress=progress)
         finally:
             site.close()
     finally:
@@ -123,7 +125,7 @@ def _prepare(
     trusted = trusted_keys(store, options.trust)
     original = integrity.load(reference, store, trusted, allow_unknown_signer=options.allow_unknown_signer)
     machine = observe(original, store, options.python, progress=progress)
-    inspection = inspect(original, store.objects, progress=progress)
+    inspection = inspect(original, store.objects, progress=progress, cache=store.cache)
     plan = make(
         original,
         inspection,
@@ -131,6 +133,7 @@ def _prepare(
         locked=_locked(original, store),
         imports=_imports(original, store),
         passed=options.pass_variables,
+        environment=os.environ,
         allow_changed_data=options.allow_changed_data,
     )
     return original, plan.under(executor.conditions(plan, machine)), machine, executor
@@ -175,7 +178,7 @@ def _request(plan: Plan, place: Workspace, site: Site, options: Options) -> Requ
         environment=_environment(plan, site, moves, options.pass_variables),
         replay_of=plan.run_id,
         root=place.root,
-        code_paths=tuple(file.path for file in plan.code_files),
+        code_paths=place.code_paths(plan),
         entropy=place.entropy,
         facts=_facts(plan, site, (*place.mirrors, *moves), options),
         stdout_fd=2,  # standard output is for the verdict
@@ -228,6 +231,7 @@ def _facts(plan: Plan, site: Site, moves: tuple[Move, ...], options: Options) ->
         "executor": options.executor,
         "plan": plan.digest,
         "path_map": path_map(moves),
+        "python_path": json.dumps([storable(path) for path in site.python_path], ensure_ascii=False),
         "isolation": json.dumps(site.isolation, ensure_ascii=False),
         "conditions": json.dumps([c.sentence for c in plan.conditions if c.matters], ensure_ascii=False),
         "changed_data": json.dumps([found.sentence for found in plan.mismatches], ensure_ascii=False),

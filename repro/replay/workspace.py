@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +44,16 @@ class Workspace:
     mirrors: tuple[Move, ...]
     """Where else the scratch directory stands for recorded paths: to read the replay's record, not for its command."""
 
+    def code_paths(self, plan: Plan) -> tuple[str, ...]:
+        """Return where a plan's code files are now, encoded: relative to the root, or absolute for those outside it."""
+        scratch = canonical.encode_path(self.scratch)
+        return tuple(scratch + file.path if file.path.startswith("/") else file.path for file in plan.code_files)
+
+    def source_paths(self, plan: Plan) -> tuple[str, ...]:
+        """Return the directories that stand in for a plan's editable installs: first on the path, they come first."""
+        names = (os.fsdecode(canonical.decode_path(path)) for path in plan.source_paths)
+        return tuple(os.path.normpath(self.root / name) for name in names)
+
     def remove(self) -> None:
         """Remove the scratch directory, also where the command left directories that cannot be written to."""
         shutil.rmtree(self.path, onerror=_insist)
@@ -65,7 +75,7 @@ def build(plan: Plan, objects: Objects, *, progress: Callable[[str], None]) -> W
         workspace = _layout(path, plan)
         progress(f"restoring {len(plan.code_files)} code files in {workspace.root}")
         _refuse_full_disk(plan, path)
-        restore(plan.code_files, objects, workspace.root)
+        restore_all(plan.code_files, objects, workspace.root, workspace.scratch)
         _make_directories(plan, workspace)
         for item in plan.inputs:
             _provide(item, plan, workspace, objects)
@@ -76,6 +86,17 @@ def build(plan: Plan, objects: Objects, *, progress: Callable[[str], None]) -> W
             raise _cannot_write(error) from error
         raise
     return workspace
+
+
+def restore_all(code_files: tuple[CodeFile, ...], objects: Objects, root: Path, outside: Path) -> None:
+    """Write the code tree, and below another directory, at their absolute paths, the source trees outside it.
+
+    Raises: as `restore`.
+    """
+    restore(tuple(file for file in code_files if not file.path.startswith("/")), objects, root)
+    away = tuple(replace(file, path=file.path[1:]) for file in code_files if file.path.startswith("/"))
+    if away:
+        restore(away, objects, outside)
 
 
 def restore(code_files: tuple[CodeFile, ...], objects: Objects, root: Path) -> None:
@@ -123,7 +144,7 @@ def _layout(path: Path, plan: Plan) -> Workspace:
     scratch = path / "scratch"
     recorded_root = os.fsdecode(canonical.decode_path(plan.root))
     root = _mirror(scratch, recorded_root)
-    moved = [recorded_root, *(os.fsdecode(canonical.decode_path(item)) for item in plan.diverted)]
+    moved = [recorded_root, *(os.fsdecode(canonical.decode_path(item)) for item in (*_sources(plan), *plan.diverted))]
     return Workspace(
         path=path,
         scratch=scratch,
@@ -137,9 +158,17 @@ def _layout(path: Path, plan: Plan) -> Workspace:
     )
 
 
+def _sources(plan: Plan) -> tuple[str, ...]:
+    """Return the absolute directories, encoded, of editable installs' sources outside the root."""
+    climbing = (path for path in plan.source_paths if path.startswith("../") or path == "..")
+    found = (os.path.normpath(f"{plan.root}/{path}") for path in climbing)
+    return tuple(path for path in found if not f"{plan.root}/".startswith(f"{path.rstrip('/')}/"))
+
+
 def _mirrors(scratch: Path, plan: Plan) -> tuple[Move, ...]:
     """Return one prefix for each directory of `/` that holds something of the run outside its root."""
-    outside = [item.path for item in plan.inputs if item.path.startswith("/")] + list(plan.directories)
+    named = [*(item.path for item in plan.inputs), *(file.path for file in plan.code_files), *plan.directories]
+    outside = [path for path in named if path.startswith("/")]
     tops = {os.fsdecode(canonical.decode_path(path)).split("/")[1] for path in outside}
     return tuple(Move(recorded=f"/{top}", here=f"{scratch}/{top}") for top in sorted(tops) if top)
 

@@ -68,6 +68,7 @@ def prepare(plan: Plan, workspace: Workspace, store: Store, machine: Machine, pr
         return Site(start=start_local, isolation=_NOT_ISOLATED)
     return Site(
         start=start_local,
+        python_path=workspace.source_paths(plan) if plan.source_paths else (),
         path=(os.fspath(Path(plan.python.executable).parent),),
         moves=_stay(plan.python),
         isolation=_NOT_ISOLATED,

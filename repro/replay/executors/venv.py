@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from repro.errors import ExecutionError
-from repro.evidence.canonical import decode_path
 from repro.evidence.model import Fact
 from repro.evidence.store import Store
 from repro.record.supervise import start_local
@@ -53,15 +52,14 @@ def prepare(plan: Plan, workspace: Workspace, store: Store, machine: Machine, pr
     interpreter = choose(machine.interpreters, plan.python.version, plan.python.implementation)
     if interpreter is None:
         raise ExecutionError(f"there is no Python {plan.python.version} on this machine any more", hint=HOST_HINT)
-    built = environment.build(store.objects.get(plan.lock), interpreter, store.cache / "venvs", progress=progress)
+    lock = store.objects.get(plan.lock)
+    built = environment.build(lock, interpreter, store.cache / "venvs", progress=progress, objects=store.objects)
     if built.reused:
         progress(f"using the environment that was built before: {built.prefix}")
     return Site(
         start=start_local,
         path=(os.fspath(built.prefix / "bin"),),
-        python_path=tuple(
-            os.path.normpath(workspace.root / os.fsdecode(decode_path(path))) for path in plan.source_paths
-        ),
+        python_path=workspace.source_paths(plan),
         environment={
             "VIRTUAL_ENV": os.fspath(built.prefix),
             "PYTHONHOME": None,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from repro.evidence.model import CodeFile, DataFile, Fact, Package, Record, Run
+from repro.evidence.model import CodeFile, DataFile, Dataset, Fact, Package, PackageChange, Program, Record, Run
 from repro.evidence.store import Store
 from repro.replay import plan
 from repro.replay.data import Inspection
@@ -53,10 +53,12 @@ class Make:
             "role": "input",
             "category": "data",
             "size_bytes": len(content),
-            "sha256": self.digest(content),
+            "dataset": None,
+            "digest": self.digest(content),
             "modified_at": "2026-11-20T09:00:00.000000Z",
             "process_key": "main",
             "library": "python",
+            "seen_by": "both",
             "changed_during_run": False,
         }
         return DataFile(**{**values, **more})
@@ -67,8 +69,34 @@ class Make:
         return CodeFile(**{**values, **more})
 
     def package(self, name: str, version: str = "1.0", **more: Any) -> Package:
-        values: dict[str, Any] = {"location": "/env/lib", "origin": "index", "direct_url": None, "record_sha256": None}
+        values: dict[str, Any] = {
+            "location": "/env/lib",
+            "origin": "index",
+            "direct_url": None,
+            "record_sha256": None,
+            "wheel_sha256": None,
+        }
         return Package(name=name, version=version, **{**values, **more})
+
+    def dataset(self, name: str, count: int, **more: Any) -> Dataset:
+        values: dict[str, Any] = {"kind": "folder", "file_count": count, "size_bytes": count, "reference": None}
+        return Dataset(**{"name": name, **values, "digest": self.digest(name.encode()), **more})
+
+    def program(self, path: str, content: bytes | None = b"x", argv: tuple[str, ...] = ()) -> Program:
+        return Program(
+            ordinal=0,
+            process_key="main",
+            pid=1,
+            parent_pid=0,
+            path=path,
+            argv=argv or (path,),
+            sha256=None if content is None else self.digest(content),
+            started_at="2026-11-20T10:00:01.000000Z",
+        )
+
+    def edit(self, package: str, path: str) -> PackageChange:
+        digest = self.digest(b"published")
+        return PackageChange(package=package, path=path, state="missing", recorded_sha256=digest, found_sha256=None)
 
     def digest(self, content: bytes) -> str:
         return f"sha256:{hashlib.sha256(content).hexdigest()}"

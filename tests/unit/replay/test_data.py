@@ -1,4 +1,5 @@
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from repro.evidence.model import FileChange
 from repro.evidence.store import Store
+from repro.record.statcache import StatCache
 from repro.replay import data
 
 
@@ -114,9 +117,9 @@ def test_inputs_that_no_digest_vouches_for_are_said(make: Any, tmp_path: Path, s
     record = _record(
         make,
         tmp_path,
-        make.file("a", sha256=None),
+        make.file("a", digest=None),
         make.file("b", changed_during_run=True),
-        make.file("c", sha256=None),
+        make.file("c", digest=None),
         code_files=(make.code("c", b"x"),),
     )
     inspection = data.inspect(record, store.objects, progress=print)
@@ -184,3 +187,75 @@ def test_outputs_outside_the_tree_that_still_lie_there(make: Any, tmp_path: Path
 def test_caches_of_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert [True, False, False] == [data.is_cache(p) for p in ("/home/me/.cache/x", "/home/me/x", "/srv/.cache/x")]
+
+
+def test_a_file_that_was_opened_to_write_and_left_as_it_was_is_an_input(
+    make: Any, tmp_path: Path, store: Store
+) -> None:
+    (tmp_path / "d.sqlite").write_bytes(b"same")
+    files = (make.file("d.sqlite", b"same"), make.file("d.sqlite", b"same", role="output"))
+    inspection = data.inspect(_record(make, tmp_path, *files), store.objects, progress=print)
+    assert ["place"] == [item.source for item in inspection.inputs]
+    assert () == inspection.mismatches
+
+
+@pytest.mark.parametrize("content", [b"old", b"new"])
+def test_blake3_digests_are_checked_with_blake3(make: Any, tmp_path: Path, store: Store, content: bytes) -> None:
+    blake3 = pytest.importorskip("blake3", reason="blake3: not installed").blake3
+    (tmp_path / "d").write_bytes(content)
+    file = make.file("d", digest=f"blake3:{blake3(b'old').hexdigest()}")
+    inspection = data.inspect(_record(make, tmp_path, file), store.objects, progress=print)
+    assert (content == b"old") is (not inspection.mismatches)
+
+
+def test_declared_data_that_nobody_read_is_checked_too(make: Any, tmp_path: Path, store: Store) -> None:
+    found = _one(make, tmp_path, store, make.file("declared.csv", b"old", seen_by="declared", library="declared"))
+    assert "declared.csv is gone" in found.sentence
+
+
+def test_an_input_that_the_run_removed_itself(make: Any, tmp_path: Path, store: Store) -> None:
+    change = FileChange(ordinal=0, action="removed", path="spool", target=None, process_key="main")
+    record = _record(make, tmp_path, make.file("spool", b"old"), file_changes=(change,))
+    [found] = data.inspect(record, store.objects, progress=print).mismatches
+    assert "the run itself removed it" in found.sentence
+
+
+def test_what_was_hashed_before_is_not_read_again(make: Any, tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "d"
+    path.write_bytes(b"x")
+    os.utime(path, (1000000000, 1000000000))
+    time.sleep(0.1)  # else the file is too fresh to be remembered
+    record = _record(make, tmp_path, make.file("d"))
+    data.inspect(record, store.objects, progress=print, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache" / "stat").iterdir())
+    cache = StatCache(tmp_path / "cache" / "stat")
+    assert make.digest(b"x") == cache.digest(os.fsencode(path), path.stat())
+    path.write_bytes(b"y")
+    assert data.inspect(record, store.objects, progress=print, cache=tmp_path / "cache").mismatches
+
+
+def test_programs_of_the_machine_are_looked_for(make: Any, tmp_path: Path, store: Store) -> None:
+    tool = shutil.which("true") or "/bin/true"
+    content = Path(tool).read_bytes()
+    record = _record(
+        make,
+        tmp_path / "root",
+        programs=(
+            make.program(tool, content),
+            make.program("/opt/gone/sox"),
+            make.program("/opt/gone/true", content, argv=("true",)),
+            make.program("/usr/bin/python3.11"),
+            make.program(f"{tmp_path}/root/tool"),
+            make.program("/env/bin/accelerate"),
+        ),
+        facts=(make.fact("environment", "prefix", "/env"),),
+    )
+    found = {tool.path: tool for tool in data.inspect(record, store.objects, progress=print).programs}
+    assert {tool, "/opt/gone/sox", "/opt/gone/true"} == found.keys()
+    assert found[tool].recorded_sha256 == found[tool].found_sha256
+    assert None is found["/opt/gone/sox"].here
+    assert "true" == Path(found["/opt/gone/true"].here or "").name
+
+
+def test_a_name_that_no_file_can_have(make: Any, tmp_path: Path, store: Store) -> None:
+    assert "no name that a file can have" in _one(make, tmp_path, store, make.file("a\0b", b"old")).sentence

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from repro.errors import ExecutionError
-from repro.replay import environment
+from repro.evidence.objects import Objects
+from repro.replay import environment, keptwheels
 from repro.replay.interpreters import Interpreter, probe
 
 Wheel = Callable[..., tuple[Path, str]]
@@ -211,3 +212,64 @@ def test_python_and_repro_variables_do_not_reach_pip(
     with environment.build(wheel()[1].encode(), python, cache, progress=print) as built:
         monkeypatch.undo()
         assert "tiny=1.0" == _packages(built)
+
+
+def test_kept_wheels_are_installed_without_an_index(
+    python: Interpreter, cache: Path, wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    objects = Objects(tmp_path / "objects")
+    path, pin = wheel("ti_ny")
+    digest, _ = objects.put_file(path)
+    path.unlink()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    other = f"{pin.rstrip()} --hash=sha256:{'0' * 64}\n"
+    lock = f"# wheel: {digest} {path.name}\n{other}".replace("ti_ny==", "ti-ny==").encode()
+    with environment.build(lock, python, cache, progress=lines.append, objects=objects) as built:
+        assert "ti_ny=1.0" == _packages(built)
+        assert not (built.prefix / "wheels").exists()
+    assert "1 of them from kept wheels, without an index" in lines
+    assert not any("does not answer" in line for line in lines)
+    with environment.build(lock, python, cache, progress=print, objects=objects) as again:
+        assert again.reused
+
+
+def test_what_was_not_kept_comes_from_the_index(
+    python: Interpreter, cache: Path, wheel: Wheel, offline: Path, tmp_path: Path
+) -> None:
+    objects = Objects(tmp_path / "objects")
+    path, pin = wheel()
+    digest, _ = objects.put_file(path)
+    path.unlink()
+    gone, gone_pin = wheel("gone")
+    comments = f"# wheel: {digest} {path.name}\n# wheel: sha256:{'1' * 64} {gone.name}\n"
+    lock = f"{comments}{pin}{wheel('other', '2.0')[1]}{gone_pin}"
+    with environment.build(lock.encode(), python, cache, progress=print, objects=objects) as built:
+        assert "gone=1.0 other=2.0 tiny=1.0" == _packages(built)
+
+
+def test_a_kept_wheel_with_other_bytes_is_refused(
+    python: Interpreter, cache: Path, wheel: Wheel, offline: Path, tmp_path: Path
+) -> None:
+    objects = Objects(tmp_path / "objects")
+    path, pin = wheel()
+    digest, _ = objects.put_file(path)
+    objects.path(digest).chmod(0o644)
+    objects.path(digest).write_bytes(wheel(source="VALUE = 2\n")[0].read_bytes())
+    with pytest.raises(ExecutionError, match="other bytes than those that were locked"):
+        environment.build(
+            f"# wheel: {digest} {path.name}\n{pin}".encode(), python, cache, progress=print, objects=objects
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil-1-py3-none-any.whl", "evil.whl", "a-1-py3-none-any.whl x", "a b-1-2-3-4.whl"]
+)
+def test_hostile_names_of_wheels_are_left_out(name: str, tmp_path: Path) -> None:
+    objects = Objects(tmp_path / "objects")
+    lock = f"# wheel: {objects.put(b'x')} {name}\na==1 --hash=sha256:{'0' * 64}\n"
+    found = keptwheels.split(lock, objects, tmp_path / "wheels")
+    assert ("", not (tmp_path / "wheels").exists()) == (found.kept, True)
+    assert found.rest.startswith("a==1 ")

@@ -1,5 +1,8 @@
 from typing import Any
 
+import pytest
+
+from repro.errors import AlteredError
 from repro.evidence.model import Gap
 from repro.replay import packages
 
@@ -72,3 +75,18 @@ def test_where_an_editable_install_lies(make: Any) -> None:
     assert None is packages.source_directory(make.package("a"))
     assert "/env/lib" == packages.source_directory(make.package("a", origin="editable"))
     assert None is packages.source_directory(make.package("a", origin="editable", direct_url="https://x/y"))
+
+
+def test_recorded_sources_outside_the_root_are_put_on_the_path(make: Any) -> None:
+    package = make.package("lib", origin="editable", direct_url="file:///home/me/lib")
+    listed = make.fact("code", "source_paths", '["/home/me/lib/src","/home/me/project/own","/opt/not-captured"]')
+    code = (make.code("/home/me/lib/src/lib.py", state="editable"), make.code("train.py"))
+    record = make.record(packages=(package,), facts=(listed,), code_files=code)
+    assert ("../lib/src", "own") == packages.source_paths(record)
+    assert ["source on the path"] == [c.here for c in packages.lacking(record, {}, frozenset({"lib"}))]
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '["relative"]', "["])
+def test_a_list_of_sources_that_this_recorder_never_wrote_is_refused(make: Any, text: str) -> None:
+    with pytest.raises(AlteredError):
+        packages.source_paths(make.record(facts=(make.fact("code", "source_paths", text),)))

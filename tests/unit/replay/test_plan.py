@@ -138,3 +138,17 @@ def test_directories_that_were_there_before_the_run(make: Any) -> None:
     root = Path("/home/me/project")
     above = {"/", "/home", "/home/me", "/elsewhere"}
     assert above | {str(root), str(root / "runs"), str(root / "sub")} == set(plan.directories)
+
+
+def test_another_time_zone_here_is_made_up_for(make: Any) -> None:
+    record = make.record(facts=(make.fact("environment", "timezone", "Asia/Tokyo"),))
+    here = Machine(facts=(make.fact("environment", "timezone", "Europe/Paris"),))
+    assert ("TZ", "Asia/Tokyo") in make.plan(record, machine=here).variables
+    assert "TZ" not in dict(make.plan(record, machine=Machine(facts=record.facts)).variables)
+    stated = make.record(facts=(*record.facts, make.fact("variable", "TZ", "UTC")))
+    assert "UTC" == dict(make.plan(stated, machine=here).variables)["TZ"]
+
+
+def test_a_variable_that_was_stored_without_its_secret_is_not_set(make: Any) -> None:
+    record = make.record(facts=(make.fact("variable", "HF_URL", "https://<redacted>@host/"),))
+    assert "HF_URL" not in dict(make.plan(record).variables)

@@ -77,7 +77,7 @@ def _with_empty_lock(store: Store, make: Any, recorded: Recorded) -> RunDirector
 
 
 def _output(record: Record, path: str) -> str | None:
-    return next(file.sha256 for file in record.data_files if (file.path, file.role) == (path, "output"))
+    return next(file.digest for file in record.data_files if (file.path, file.role) == (path, "output"))
 
 
 def test_an_unseeded_run_is_repeated_in_a_rebuilt_environment(

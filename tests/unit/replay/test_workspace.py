@@ -225,3 +225,28 @@ def test_insisting_removes_files_and_directories_and_never_fails(tmp_path: Path)
         workspace._insist(os.unlink, str(tmp_path / name), None)
     assert [] == os.listdir(tmp_path / "tmp")
     assert ["tmp"] == os.listdir(tmp_path)
+
+
+def test_source_trees_outside_the_root_lie_at_their_mirrored_place(make: Any, store: Store, tmp_path: Path) -> None:
+    record = make.record(
+        facts=(make.fact("code", "source_paths", '["/home/me/lib/src"]'),),
+        code_files=(
+            _stored(make, store, "/home/me/lib/src/lib.py", b"VALUE = 1", state="editable"),
+            _stored(make, store, "train.py", b"import lib"),
+        ),
+    )
+    plan = make.plan(record)
+    place = workspace.build(plan, store.objects, progress=print)
+    lib = place.scratch / "home" / "me" / "lib" / "src"
+    assert b"VALUE = 1" == (lib / "lib.py").read_bytes()
+    assert (str(lib),) == place.source_paths(plan)
+    assert (f"{lib}/lib.py", "train.py") == place.code_paths(plan)
+    assert {"/home/me/project", "/home/me/lib/src"} == {move.recorded for move in place.moves}
+    assert ["/home"] == [move.recorded for move in place.mirrors]
+    place.remove()
+
+
+@pytest.mark.parametrize("path", ["/../x", "//x", "/", "/a/../../x"])
+def test_a_source_tree_cannot_leave_its_place(make: Any, store: Store, tmp_path: Path, path: str) -> None:
+    with pytest.raises(AlteredError, match="does not stay inside it"):
+        workspace.restore_all((_stored(make, store, path, b""),), store.objects, tmp_path / "in", tmp_path / "out")
