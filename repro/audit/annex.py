@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from repro.audit.diff import Diff
 from repro.audit.divergence import MetricComparison
-from repro.audit.report import Check, Column, Kind, Table
+from repro.audit.report import Check, Table
+from repro.audit.tabulate import NONE, table
+from repro.audit.underneath import software
 from repro.audit.verdict import Verdict
 from repro.evidence.integrity import Integrity
 from repro.evidence.model import DataFile, Record
-
-_NONE: Final = "—"
-MAX_ROWS: Final = 500
-"""Of one table: a page must open, and the manifest has them all."""
-_MAX_CELL: Final = 300
 
 
 def tables(
@@ -36,31 +32,13 @@ def tables(
         *(_of_records(records) if records else ()),
         _digests(original, replay),
     ]
-    return tuple(table for table in found if table.rows)
-
-
-def _table(title: str, note: str, heads: str, rows: Iterable[tuple[str, ...]]) -> Table:
-    """Make a table; heads are `Name:kind`, separated by commas."""
-    cells = [tuple(map(_clipped, row)) for row in rows]
-    columns = tuple(map(_column, heads.split(",")))
-    left_out = max(0, len(cells) - MAX_ROWS)
-    return Table(title=title, note=note, columns=columns, rows=tuple(cells[:MAX_ROWS]), rows_left_out=left_out)
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= _MAX_CELL else f"{text[: _MAX_CELL // 2]}… ({len(text):,} characters)"
-
-
-def _column(head: str) -> Column:
-    name, _, kind = head.strip().partition(":")
-    kinds: dict[str, Kind] = {"": "text", "code": "code", "number": "number", "digest": "digest"}
-    return Column(name=name, kind=kinds[kind])
+    return tuple(one for one in found if one.rows)
 
 
 def _checks(checks: Iterable[Check]) -> Table:
     words = {"passed": "passed", "failed": "failed", "undetermined": "could not be determined"}
     rows = ((check.name, words[check.outcome], check.detail) for check in checks)
-    return _table(
+    return table(
         "Checks", "Each procedure that was performed, and its factual outcome.", "Check, Outcome, Detail", rows
     )
 
@@ -74,7 +52,7 @@ def _metrics(verdict: Verdict) -> Table:
         "Metric, Process:code, Type, Equal steps:number, First differing step:number, Record:number, Replay:number, "
         "Bits of the record:code, Bits of the replay:code, ulp:number, Largest difference:number"
     )
-    return _table("Metrics, bit by bit", note, heads, map(_metric_row, verdict.metrics))
+    return table("Metrics, bit by bit", note, heads, map(_metric_row, verdict.metrics))
 
 
 def _metric_row(metric: MetricComparison) -> tuple[str, ...]:
@@ -82,57 +60,54 @@ def _metric_row(metric: MetricComparison) -> tuple[str, ...]:
     steps = f"{metric.equal_steps:,} of {metric.compared_steps + metric.missing_steps:,}"
     head = (metric.name, metric.process_key, ", ".join(metric.dtypes), steps)
     if first is None:
-        return (*head, "none", _NONE, _NONE, _NONE, _NONE, _NONE, "0" if metric.compared_steps else _NONE)
-    ulps = _NONE if first.ulps is None else f"{first.ulps:,}"
+        return (*head, "none", NONE, NONE, NONE, NONE, NONE, "0" if metric.compared_steps else NONE)
+    ulps = NONE if first.ulps is None else f"{first.ulps:,}"
     largest = "not finite" if metric.largest_difference is None else f"{metric.largest_difference!r}"
     values = (first.left_decimal, first.right_decimal, first.left_bits, first.right_bits)
     return (*head, f"{first.step:,}", *values, ulps, largest)
 
 
 def _outputs(verdict: Verdict) -> Table:
-    rows = ((o.path, o.library, o.state, o.left_sha256 or _NONE, o.right_sha256 or _NONE) for o in verdict.outputs)
+    rows = ((o.path, o.library, o.state, o.left_sha256 or NONE, o.right_sha256 or NONE) for o in verdict.outputs)
     note = "Files that the run left behind. Those written by torch are checkpoints."
-    return _table("Outputs", note, "Path:code, Written by, Comparison, Record:digest, Replay:digest", rows)
+    return table("Outputs", note, "Path:code, Written by, Comparison, Record:digest, Replay:digest", rows)
 
 
 def _differences(compared: Diff) -> Table:
-    rows = ((d.section, d.name, d.left or _NONE, d.right or _NONE, d.note) for d in compared.differences)
+    rows = ((d.section, d.name, d.left or NONE, d.right or NONE, d.note) for d in compared.differences)
     note = " ".join(
         ("Scratch paths, times and run ids differ by construction and are left out.", *compared.not_compared)
     )
-    return _table(
+    return table(
         "Differences between record and replay", note, "Section, Name:code, Record:code, Replay:code, Note", rows
     )
 
 
 def _of_records(records: list[Record]) -> Iterator[Table]:
     record = records[0]
-    yield _table(
-        "Data that were read",
-        "SHA-256 of the whole content.",
-        "Path:code, Bytes:number, Changed at, SHA-256:digest",
-        (_data_row(row) for row in record.data_files if row.role == "input" and row.category == "data"),
-    )
+    yield from _of_data(record)
     if len(records) == 1:
-        yield _table(
+        yield table(
             "Outputs",
             "Files that the run left behind.",
-            "Path:code, Bytes:number, Changed at, SHA-256:digest",
+            "Path:code, Bytes:number, Changed at, Digest:digest",
             (_data_row(row) for row in record.data_files if row.role == "output" and row.category in ("data", "code")),
         )
+    yield _file_changes(record)
     if len(records) > 1:
-        yield _table("How it was replayed", "", "Fact, Value:code", _facts_of_replay(records[1]))
+        yield table("How it was replayed", "", "Fact, Value:code", _facts_of_replay(records[1]))
     yield _side_by_side("Environment", "", records, {"environment", "randomness"})
     yield _side_by_side("Hardware", "", records, {"hardware"})
     yield _side_by_side(
-        "Variables", "Environment variables on the allow-list; others are never kept.", records, {"variable"}
+        "Variables", "Environment variables on the allow-list; others are kept by name alone.", records, {"variable"}
     )
-    yield _table(
+    yield table(
         "Distributions",
         "Installed for the recorded interpreter.",
         "Name:code, Version:code, Origin",
         ((row.name, row.version, row.origin) for row in record.packages),
     )
+    yield from software(record)
     yield from _of_record(record)
     yield _gaps(records)
 
@@ -141,53 +116,85 @@ def _facts_of_replay(replay: Record) -> Iterator[tuple[str, str]]:
     return ((fact.name, fact.value) for fact in replay.facts if fact.topic == "replay")
 
 
+def _of_data(record: Record) -> Iterator[Table]:
+    yield table(
+        "Datasets",
+        "Files that belong together. The digest is over the sorted list of their paths and digests.",
+        "Name:code, Kind, Files:number, Bytes:number, Digest:digest, Reference:code",
+        (
+            (row.name, row.kind, f"{row.file_count:,}", f"{row.size_bytes:,}", row.digest, row.reference or NONE)
+            for row in record.datasets
+        ),
+    )
+    yield table(
+        "Data that were read",
+        "Digests are of the whole content, as it was when the run first read it. Seen by: the agent inside Python, the "
+        "kernel's filter around all processes, both; or declared by the user and not seen to be read.",
+        "Path:code, Bytes:number, Changed at, Digest:digest, Dataset:code, Seen by",
+        (
+            (*_data_row(row), row.dataset or NONE, row.seen_by)
+            for row in record.data_files
+            if row.role == "input" and row.category == "data"
+        ),
+    )
+
+
+def _file_changes(record: Record) -> Table:
+    return table(
+        "Files renamed, linked or removed",
+        "In the order of time, as the kernel saw it.",
+        "What happened, Path:code, New name:code, Process:code",
+        ((row.action, row.path, row.target or NONE, row.process_key) for row in record.file_changes),
+    )
+
+
 def _data_row(row: DataFile) -> tuple[str, ...]:
-    size = _NONE if row.size_bytes is None else f"{row.size_bytes:,}"
-    return (row.path, size, row.modified_at or _NONE, row.sha256 or "not hashed")
+    size = NONE if row.size_bytes is None else f"{row.size_bytes:,}"
+    return (row.path, size, row.modified_at or NONE, row.digest or "not hashed")
 
 
 def _side_by_side(title: str, note: str, records: list[Record], topics: set[str]) -> Table:
     columns = [{f.name: f.value for f in record.facts if f.topic in topics} for record in records]
     names = sorted({name for column in columns for name in column})
-    rows = ((name, *(column.get(name, _NONE) for column in columns)) for name in names)
+    rows = ((name, *(column.get(name, NONE) for column in columns)) for name in names)
     heads = "Name, Record:code, Replay:code" if len(records) > 1 else "Name, Record:code"
-    return _table(title, note, heads, rows)
+    return table(title, note, heads, rows)
 
 
 def _of_record(record: Record) -> Iterator[Table]:
-    yield _table(
+    yield table(
         "Processes",
         "Python processes in which the agent woke up.",
         "Process:code, Rank:number, Command:code, Ended at",
         (
             (
                 row.process_key,
-                _NONE if row.rank is None else f"{row.rank} of {row.world_size}",
+                NONE if row.rank is None else f"{row.rank} of {row.world_size}",
                 " ".join(row.argv),
                 row.ended_at or "did not say goodbye",
             )
             for row in record.processes
         ),
     )
-    yield _table(
+    yield table(
         "Seeds",
         "Calls that seeded a generator.",
         "Function:code, Argument:code, Called from:code, Process:code",
         ((row.function, row.argument, row.site, row.process_key) for row in record.seeds),
     )
-    yield _table(
+    yield table(
         "Entropy",
         "What unseeded generators started from; a replay puts it back.",
         "Stream:code, Draw:number, Called from:code, Process:code",
         ((row.stream, str(row.ordinal), row.site, row.process_key) for row in record.entropy),
     )
-    yield _table(
+    yield table(
         "Settings that bear on the bits",
         "As they stood at the first step.",
         "Setting:code, Value:code, Process:code",
         ((row.name, row.value, row.process_key) for row in record.settings if row.moment == "first-step"),
     )
-    yield _table(
+    yield table(
         "Code",
         "The code tree before the command started.",
         "Path:code, State, Bytes:number, SHA-256:digest",
@@ -198,13 +205,13 @@ def _of_record(record: Record) -> Iterator[Table]:
 def _gaps(records: list[Record]) -> Table:
     names = ("record", "replay")
     rows = ((names[i], g.topic, g.subject, g.reason) for i, record in enumerate(records) for g in record.gaps)
-    return _table("Gaps", "What should have been seen and was not.", "Run, Topic, Subject:code, Reason", rows)
+    return table("Gaps", "What should have been seen and was not.", "Run, Topic, Subject:code, Reason", rows)
 
 
 def _digests(original: Integrity, replay: Integrity | None) -> Table:
     rows = [row for examined in (original, replay) if examined for row in _signed(examined)]
     note = "What each signed statement lists: compare them with the files themselves."
-    return _table("Verification: all signed digests", note, "Run:code, What:code, SHA-256:digest", rows)
+    return table("Verification: all signed digests", note, "Run:code, What:code, SHA-256:digest", rows)
 
 
 def _signed(examined: Integrity) -> Iterator[tuple[str, str, str]]:
@@ -212,8 +219,8 @@ def _signed(examined: Integrity) -> Iterator[tuple[str, str, str]]:
     for subject in statement.get("subject", ()):
         yield examined.run_id, subject["name"], f"sha256:{subject['digest']['sha256']}"
     predicate = statement.get("predicate", {})
-    for name, table in predicate.get("tables", {}).items():
-        yield examined.run_id, f"table {name}, {table['rows']} rows", table["sha256"]
+    for name, about in predicate.get("tables", {}).items():
+        yield examined.run_id, f"table {name}, {about['rows']} rows", about["sha256"]
     for digest in predicate.get("objects", ()):
         name = digest.removeprefix("sha256:")
         yield examined.run_id, f"objects/{name[:2]}/{name[2:]}", digest

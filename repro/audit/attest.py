@@ -71,6 +71,7 @@ def verdict_predicate(verdict: Verdict, *, original: Integrity, replay: Integrit
         "compared": list(verdict.compared),
         "differences": list(verdict.differences),
         "changed_data": list(verdict.changed_data),
+        "caveats": list(verdict.caveats),
         "tolerances": [{"metric": name, "absolute": repr(limit)} for name, limit in verdict.tolerances],
         "metrics": [metric_document(metric) for metric in verdict.metrics],
         "outputs": [

@@ -10,10 +10,11 @@ from repro.audit import annex, attest, findings, lights
 from repro.audit.curves import LIMIT, thin
 from repro.audit.diff import Diff, diff
 from repro.audit.divergence import MetricComparison
+from repro.audit.lineage import lineage
 from repro.audit.rebase import replay_sentences
-from repro.audit.report import SCHEMA_VERSION, Curve, Report, Step, Subject, identified
+from repro.audit.report import SCHEMA_VERSION, Curve, Report, Source, Step, Subject, identified
 from repro.audit.verdict import Verdict, judge
-from repro.audit.wording import capital, outcome
+from repro.audit.wording import capital, counted, outcome
 from repro.errors import AlteredError, InconclusiveError
 from repro.evidence import canonical, integrity
 from repro.evidence.integrity import Integrity
@@ -22,6 +23,7 @@ from repro.evidence.model import Gap, Metric, Record
 from repro.evidence.store import RunDirectory, Store
 
 MAX_CURVES: Final = 12
+MAX_SOURCES: Final = 12
 
 _NOT_SAID: Final = (
     "It expresses no assurance: it states what was compared, how, and what was found.",
@@ -106,6 +108,8 @@ def build(
         replay=_subject(replay) if replay else None,
         lights=(lights.record_light(original), lights.replay_light(verdict, relation), lights.policy_light()),
         findings=findings.findings(original, replay, verdict, compared, attested),
+        sources=_sources(original.record),
+        sources_note=_sources_note(original.record),
         checks=performed,
         counts=findings.count(performed),
         not_said=(*_NOT_SAID, *_not_said_of(replay)),
@@ -132,6 +136,8 @@ def _subject(examined: Integrity) -> Subject:
         wall_seconds=f"{run.wall_seconds:.1f}" if run else "",
         cpu_seconds=f"{run.cpu_seconds:.1f}" if run else "",
         peak_memory_bytes=run.peak_memory_bytes if run else 0,
+        energy=_energy(record),
+        lineage=lineage(record),
         outcome=outcome(record) if record else "not known: the record cannot be read",
         manifest_sha256=attest.manifest_digest(examined) if statement else "",
         statement_sha256=canonical.digest(canonical.dumps(statement)) if statement else "",
@@ -139,6 +145,47 @@ def _subject(examined: Integrity) -> Subject:
         signed_by_unknown=examined.strangers,
         recorder_version=run.recorder_version if run else "",
     )
+
+
+def _energy(record: Record | None) -> str:
+    """Return the energy that the run used, and how that is known; empty where it is not."""
+    joules = record.fact("hardware", "energy_joules") if record else None
+    if record is None or joules is None:
+        return ""
+    try:
+        amount = f"{float(joules):,.0f}"
+    except (ValueError, OverflowError):
+        amount = joules
+    return f"{amount} J ({record.fact('hardware', 'energy_source') or 'source not known'})"
+
+
+def _sources(record: Record | None) -> tuple[Source, ...]:
+    """Return the largest datasets of a record."""
+    largest = sorted(record.datasets if record else (), key=lambda row: (-row.size_bytes, row.name))
+    return tuple(
+        Source(
+            name=row.name,
+            kind=row.kind,
+            file_count=row.file_count,
+            size_bytes=row.size_bytes,
+            digest=row.digest,
+            reference=row.reference,
+        )
+        for row in largest[:MAX_SOURCES]
+    )
+
+
+def _sources_note(record: Record | None) -> str:
+    """Say what was read besides the datasets of page one."""
+    if record is None:
+        return ""
+    names = {row.name for row in record.datasets}
+    rows = [row for row in record.data_files if row.role == "input" and row.category == "data"]
+    alone = sum(row.dataset not in names for row in rows)
+    rest = max(0, len(names) - MAX_SOURCES)
+    found = [counted(rest, "smaller dataset")] if rest else []
+    found += [counted(alone, "file") + (" of no dataset" if names else "")] if alone else []
+    return f"{' and '.join(found)}: see the tables." if found else ""
 
 
 def _not_said_of(replay: Integrity | None) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
+from typing import Final, Literal
 
 from repro.audit.diff import Diff
 from repro.audit.divergence import MetricComparison
 from repro.audit.lights import signed_items
+from repro.audit.lineage import lineage
 from repro.audit.rebase import replay_sentences
 from repro.audit.report import Check, Counts, Finding, Outcome
 from repro.audit.verdict import Verdict, Word
@@ -16,6 +18,7 @@ from repro.audit.wording import counted, metric_phrase, outcome
 from repro.evidence.integrity import Integrity, RecordLight
 from repro.evidence.model import Record
 
+_MAX_DETAILS: Final = 200
 _CONDITIONS = ("code", "arguments", "data", "environment", "variables", "settings", "seeds", "randomness", "processes")
 """Sections of a diff in which record and replay should be the same. Hardware may differ, and is reported apart."""
 
@@ -53,10 +56,17 @@ def _of_record(which: str, examined: Integrity) -> Iterator[Check]:
     }
     yield Check(name=f"Signer of the {which}", outcome=signer, detail=detail[signer])
     if examined.record is not None:
+        yield _watched(which, examined.record)
         gaps = len(examined.record.gaps)
         complete: Outcome = "undetermined" if gaps else "passed"
         detail_gaps = f"{counted(gaps, 'gap')}: something was not seen" if gaps else "no gaps"
         yield Check(name=f"Completeness of the {which}", outcome=complete, detail=detail_gaps)
+
+
+def _watched(which: str, record: Record) -> Check:
+    found = lineage(record)
+    complete: Outcome = "passed" if found.status == "complete" else "undetermined"
+    return Check(name=f"Lineage of the {which}", outcome=complete, detail=f"{found.status}; watched by: {found.layers}")
 
 
 def _of_verdict(verdict: Verdict, original: Record, replay: Record) -> Iterator[Check]:
@@ -123,10 +133,20 @@ def findings(
         for which, examined in (("record", original), ("replay", replay))
         if examined is not None and examined.record is not None
     }
+    for which, record in records.items():
+        found += _about_lineage(which, record)
     found += _about_gaps(records)
     for which, record in records.items():
         found += _about_record(which, record)
-    return tuple(sorted(found, key=lambda finding: finding.level != "act"))
+    return tuple(sorted(map(_bounded, found), key=lambda finding: finding.level != "act"))
+
+
+def _bounded(finding: Finding) -> Finding:
+    """Keep the first details and count the rest: a hundred thousand files must not fill a page."""
+    rest = len(finding.details) - _MAX_DETAILS
+    if rest <= 0:
+        return finding
+    return replace(finding, details=(*finding.details[:_MAX_DETAILS], f"and {rest:,} more, in the manifest"))
 
 
 def _nobody() -> Finding:
@@ -170,10 +190,20 @@ def _said_before(replay: Record) -> Iterator[Finding]:
         yield Finding(level="look", title="Said before the replay started", details=conditions)
 
 
+def _about_lineage(which: str, record: Record) -> Iterator[Finding]:
+    found = lineage(record)
+    if found.status == "complete":
+        return
+    level: Literal["act", "look"] = "act" if found.status == "none" else "look"
+    title = f"The {which} may have read files that it does not list (lineage {found.status})"
+    yield Finding(level=level, title=title, details=found.why or (found.sentence,))
+
+
 def _about_gaps(records: dict[str, Record]) -> Iterator[Finding]:
-    incomplete = [which for which, record in records.items() if record.gaps]
+    others = {which: [g for g in record.gaps if g.topic != "lineage"] for which, record in records.items()}
+    incomplete = [which for which, gaps in others.items() if gaps]
     if incomplete:
-        gaps = {gap for record in records.values() for gap in record.gaps}
+        gaps = {gap for found in others.values() for gap in found}
         details = tuple(f"{gap.topic}, {gap.subject}: {gap.reason}" for gap in sorted(gaps, key=astuple))
         yield Finding(
             level="look", title=f"Not everything was seen in the {' and the '.join(incomplete)}", details=details
@@ -184,9 +214,24 @@ def _about_record(which: str, record: Record) -> Iterator[Finding]:
     unstable = tuple(row.path for row in record.data_files if row.changed_during_run and row.category == "data")
     if unstable:
         yield Finding(level="look", title=f"Files changed while the {which} ran", details=unstable)
-    modified = tuple(row.path for row in record.code_files if row.state in ("modified", "untracked"))
-    if modified and record.run.replay_of is None:
-        title = f"{counted(len(modified), 'code file')} of the {which} not as committed (kept in the record)"
-        yield Finding(level="look", title=title, details=modified)
+    if record.run.replay_of is None:
+        yield from _about_code(which, record)
+    edited = Counter(row.package for row in record.package_changes)
+    if edited:
+        title = f"{counted(edited.total(), 'installed file')} of the {which} edited after installation"
+        yield Finding(level="look", title=title, details=tuple(f"{name}: {number}" for name, number in edited.items()))
     if record.run.status != "completed":
         yield Finding(level="look", title=f"The {which} did not end well", details=(outcome(record),))
+
+
+def _about_code(which: str, record: Record) -> Iterator[Finding]:
+    """Tell of code that the commit of the run does not vouch for."""
+    changed = tuple(row.path for row in record.code_files if row.state in ("modified", "untracked", "ignored"))
+    if changed:
+        title = f"{counted(len(changed), 'code file')} of the {which} not as committed (kept in the record)"
+        yield Finding(level="look", title=title, details=changed)
+    outside = tuple(row.path for row in record.code_files if row.state == "editable")
+    if outside:
+        number = counted(len(outside), "code file")
+        title = f"{number} of the {which} from editable installs outside its repository (kept in the record)"
+        yield Finding(level="look", title=title, details=outside)

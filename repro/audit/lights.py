@@ -19,6 +19,7 @@ _PERFORMED_BY: Final = {
     "other key": "Performed by the holder of another key than the one that signed the record.",
     "unknown": "Who performed the replay is not known.",
 }
+_UNSEEN: Final = "Not all files that were read are known: inputs that nobody declared may have gone unseen."
 
 
 def record_light(examined: Integrity) -> Light:
@@ -72,6 +73,7 @@ def replay_light(verdict: Verdict | None, performed_by: str) -> Light:
         sentence=verdict.sentence.removesuffix(verdict.evidence).strip(),
         why=(
             *([verdict.evidence] if verdict.evidence else ()),
+            *([_UNSEEN] if verdict.caveats else ()),
             f"Compared by procedure {verdict.procedure}, version {verdict.procedure_version}.",
             _PERFORMED_BY[performed_by],
         ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
+from repro.audit.digests import comparable
 from repro.audit.rebase import rebase
 from repro.evidence.model import DataFile, Record
 
@@ -58,8 +59,8 @@ def _compare(path: str, left: DataFile | None, right: DataFile | None) -> Output
     return OutputComparison(
         path=path,
         library=row.library,
-        left_sha256=left.sha256 if left else None,
-        right_sha256=right.sha256 if right else None,
+        left_sha256=left.digest if left else None,
+        right_sha256=right.digest if right else None,
         state=_state(left, right),
     )
 
@@ -69,6 +70,6 @@ def _state(left: DataFile | None, right: DataFile | None) -> State:
         return "only-right"
     if right is None:
         return "only-left"
-    if left.sha256 is None or right.sha256 is None:
+    if not comparable(left.digest, right.digest):
         return "not-hashed"
-    return "identical" if left.sha256 == right.sha256 else "differs"
+    return "identical" if left.digest == right.digest else "differs"

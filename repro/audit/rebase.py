@@ -2,7 +2,8 @@
 
 A replay runs in a scratch directory, in an environment of its own. Its fact `replay/path_map` lists which path prefix
 of the recorded run became which of the replay: a JSON list of `[from, to]`. Here they are turned back, so that what
-differs by construction is not reported as a difference.
+differs by construction is not reported as a difference. So is PYTHONPATH, to which an executor adds what its fact
+`replay/python_path` lists, a JSON list: the source trees of editable installs.
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ from dataclasses import fields, replace
 from typing import Any
 
 from repro.errors import InconclusiveError
-from repro.evidence.model import TABLES, Record
+from repro.evidence.model import TABLES, Fact, Record
 
 _PATH_TEXT = {
     "process": ("argv", "executable"),
     "fact": ("value",),
     "gap": ("subject", "reason"),
-    "data_file": ("path",),
+    "code_file": ("path",),
+    "package_change": ("path",),
+    "shared_object": ("path",),
+    "data_file": ("path", "dataset"),
+    "dataset": ("name",),
+    "file_change": ("path", "target"),
+    "program": ("path", "argv"),
     "seed": ("site",),
     "entropy": ("site",),
     "setting": ("value",),
@@ -42,7 +49,7 @@ def path_map(record: Record) -> tuple[tuple[str, str], ...]:
 
 
 def replay_sentences(record: Record, name: str) -> tuple[str, ...]:
-    """Return what a replay says of itself in the fact `replay/NAME`: `isolation`, `conditions` or `changed_data`.
+    """Return what a replay says of itself in the fact `replay/NAME`: `isolation`, `conditions`, `python_path`.
 
     Raises:
         InconclusiveError: The fact is there and cannot be read.
@@ -72,12 +79,33 @@ def rebase(record: Record) -> Record:
     tables: dict[str, Any] = {}
     for table, spec in zip(TABLES, fields(Record), strict=True):
         if table in _PATH_TEXT:
-            rows = getattr(record, spec.name)
+            rows = _without_added(record) if table == "fact" else getattr(record, spec.name)
             tables[spec.name] = tuple(_rebased(row, _PATH_TEXT[table], turn_back) for row in rows)
     run = replace(record.run, argv=tuple(map(turn_back, record.run.argv)), root=turn_back(record.run.root))
     # An environment that lay inside the tree does so again once its prefix is turned back.
-    files = tuple(replace(row, path=row.path.removeprefix(f"{run.root}/")) for row in tables["data_files"])
-    return replace(record, run=run, **tables | {"data_files": files})
+    inside = f"{run.root}/"
+    for name, column in (("data_files", "path"), ("data_files", "dataset"), ("datasets", "name")):
+        tables[name] = tuple(_relative(row, column, inside) for row in tables[name])
+    return replace(record, run=run, **tables)
+
+
+def _without_added(record: Record) -> tuple[Fact, ...]:
+    """Return the facts with PYTHONPATH as the user had it."""
+    added = replay_sentences(record, "python_path")
+    rows: list[Fact] = []
+    for fact in record.facts:
+        entries = fact.value.split(":")
+        if added and (fact.topic, fact.name) == ("variable", "PYTHONPATH") and tuple(entries[: len(added)]) == added:
+            if rest := entries[len(added) :]:
+                rows.append(replace(fact, value=":".join(rest)))
+        else:
+            rows.append(fact)
+    return tuple(rows)
+
+
+def _relative(row: Any, column: str, inside: str) -> Any:
+    value = getattr(row, column)
+    return replace(row, **{column: value.removeprefix(inside)}) if value and value.startswith(inside) else row
 
 
 def _rebased(row: Any, names: tuple[str, ...], turn_back: Callable[[str], str]) -> Any:
@@ -86,6 +114,8 @@ def _rebased(row: Any, names: tuple[str, ...], turn_back: Callable[[str], str]) 
     changes: dict[str, Any] = {}
     for name in names:
         value = getattr(row, name)
+        if value is None:
+            continue
         turned = tuple(map(turn_back, value)) if isinstance(value, tuple) else turn_back(value)
         if turned != value:
             changes[name] = turned

@@ -16,6 +16,7 @@ SCHEMA_VERSION: Final = 1
 Tone = Literal["good", "bad", "open"]
 Outcome = Literal["passed", "failed", "undetermined"]
 Kind = Literal["text", "code", "number", "digest"]
+LineageStatus = Literal["complete", "partial", "none", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,33 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """How completely a run's files were watched."""
+
+    status: LineageStatus
+    """`complete`: every opened file is listed. `partial`: files may be missing. `none`: nobody watched."""
+    tone: Tone
+    layers: str
+    """Which layers watched, such as `agent, kernel (seccomp)`."""
+    sentence: str
+    why: tuple[str, ...]
+    """What keeps it from being complete, one sentence each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A dataset that the run read."""
+
+    name: str
+    kind: str
+    file_count: int
+    size_bytes: int
+    digest: str
+    reference: str | None
+    """What a pointer says that it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A run that was examined."""
 
@@ -72,6 +100,9 @@ class Subject:
     wall_seconds: str
     cpu_seconds: str
     peak_memory_bytes: int
+    energy: str
+    """Such as `1,234 J (rapl)`; empty where it was neither measured nor estimated."""
+    lineage: Lineage
     outcome: str
     manifest_sha256: str
     statement_sha256: str
@@ -146,6 +177,10 @@ class Report:
     """Record, Replay, Policy; never merged."""
     findings: tuple[Finding, ...]
     """Worst first."""
+    sources: tuple[Source, ...]
+    """The largest datasets of the record, for page one."""
+    sources_note: str
+    """What was read besides; empty if nothing was."""
     checks: tuple[Check, ...]
     counts: Counts
     not_said: tuple[str, ...]

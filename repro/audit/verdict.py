@@ -14,6 +14,9 @@ Procedure `repro/compare`, version 1. The first rule that applies decides:
 Metrics count bit for bit, unless the original was sealed with a tolerance for them: then only the limit counts, and
 checkpoints need not be identical. Checkpoints are the outputs that torch wrote. Other outputs often hold times: they
 are compared and named, and they decide only where there is no metric at all.
+
+A lineage that is not complete changes no word: losses and checkpoints were compared, and are equal or not, whatever was
+read. But an input may have been there that no record names. The verdict says so in `caveats`, and page one repeats it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from repro.audit.digests import comparable
 from repro.audit.divergence import MetricComparison, compare_metrics
+from repro.audit.lineage import caveat
 from repro.audit.outputs import OutputComparison, compare_outputs
 from repro.audit.rebase import rebase, replay_sentences
 from repro.audit.wording import capital, ended, evidence, listed, metric_phrase, outcome, output_phrases
@@ -76,6 +81,8 @@ class Verdict:
     tolerances: tuple[tuple[str, float], ...]
     """Metric and largest absolute difference allowed, as sealed with the original."""
     changed_data: tuple[str, ...]
+    caveats: tuple[str, ...]
+    """What leaves the word as it is and yet limits what it says, one sentence each."""
     procedure: str = PROCEDURE
     procedure_version: int = PROCEDURE_VERSION
 
@@ -155,7 +162,13 @@ def judge(original: Record, replay: Record, *, changed_data: tuple[str, ...] = (
         outputs=case.outputs,
         tolerances=tuple(sorted(case.limits.items())),
         changed_data=case.changed_data,
+        caveats=_caveats(original, replay),
     )
+
+
+def _caveats(original: Record, replay: Record) -> tuple[str, ...]:
+    found = (caveat("original", original), caveat("replay", replay))
+    return tuple(sentence for sentence in found if sentence)
 
 
 def exit_code(verdict: Verdict) -> int:
@@ -193,10 +206,10 @@ def _changed_data(original: Record, replay: Record, told: tuple[str, ...]) -> tu
 
 def _changed_inputs(original: Record, replay: Record) -> set[str]:
     before, after = (
-        {row.path: row.sha256 for row in record.data_files if row.role == "input" and row.category == "data"}
+        {row.path: row.digest for row in record.data_files if row.role == "input" and row.category == "data"}
         for record in (original, replay)
     )
-    return {p for p in before.keys() & after if None not in (before[p], after[p]) and before[p] != after[p]}
+    return {p for p in before.keys() & after if comparable(before[p], after[p]) and before[p] != after[p]}
 
 
 def _cut_short(original: Record, replay: Record) -> tuple[str, ...]:

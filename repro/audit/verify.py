@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from repro.audit.outputs import outputs
-from repro.evidence import canonical, integrity
+from repro.errors import ReproError
+from repro.evidence import canonical, hashing, integrity
 from repro.evidence.integrity import Integrity
 from repro.evidence.keys import PublicKeys
 from repro.evidence.model import DataFile, Record
@@ -52,20 +53,20 @@ def outputs_now(record: Record) -> tuple[OutputNow, ...]:
 
 def _now(row: DataFile, root: str) -> OutputNow:
     found, state = _look(row, root)
-    return OutputNow(path=row.path, recorded_sha256=row.sha256, found_sha256=found, state=state)
+    return OutputNow(path=row.path, recorded_sha256=row.digest, found_sha256=found, state=state)
 
 
 def _look(row: DataFile, root: str) -> tuple[str | None, OutputState]:
-    if row.sha256 is None:
+    if row.digest is None:
         return None, "not hashed"
     place = Path(_path(root)) / _path(row.path)
     try:
         if not place.is_file():
             return None, "gone"
-        found, _ = canonical.digest_file(place)
-    except (OSError, ValueError):
+        found, _ = hashing.digest_file(place, hashing.algorithm_of(row.digest))
+    except (OSError, ValueError, ReproError):
         return None, "cannot be read"
-    return found, "unchanged" if found == row.sha256 else "changed since"
+    return found, "unchanged" if found == row.digest else "changed since"
 
 
 def _path(text: str) -> str:

@@ -84,6 +84,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def size(size_bytes: int) -> str:
+    """Return a size in the largest binary unit that keeps it above one: `195.3 MiB`."""
+    amount = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} TiB"
+
+
 def capital(text: str) -> str:
     """Return a phrase as the beginning of a sentence; a name such as `learning_rate.0` is left as it is."""
     first = text.partition(" ")[0].rstrip(",;:")

@@ -14,6 +14,7 @@ import jinja2
 from repro.audit.curves import HEIGHT, WIDTH, Plot, plot
 from repro.audit.report import Curve, Report, Table
 from repro.audit.visible import visible
+from repro.audit.wording import size
 
 SUFFIX = ".html"
 
@@ -49,7 +50,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"moment": _moment, "short": _short, "command": _command}
+    environment.filters |= {"moment": _moment, "short": _short, "command": _command, "size": size, "clip": _clip}
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
 
@@ -66,7 +67,12 @@ def _moment(iso: str) -> str:
 
 def _short(digest: str) -> str:
     """Return the first 12 hexadecimal digits of a digest."""
-    return digest.removeprefix("sha256:")[:12] or "none"
+    return digest.removeprefix("sha256:").removeprefix("blake3:")[:12] or "none"
+
+
+def _clip(text: str) -> str:
+    """Return a text at most 120 characters long: page one must stay one page."""
+    return text if len(text) <= 120 else f"{text[:60]}…{text[-59:]}"
 
 
 def _command(argv: tuple[str, ...]) -> str:

@@ -9,10 +9,13 @@ from typing import Final
 
 from repro.audit.report import Light, Report, Subject, Table
 from repro.audit.visible import visible
+from repro.audit.wording import counted, size
 
 SUFFIX = ".txt"
 
 _WIDTH: Final = 100
+_DETAILS: Final = 12
+"""Of a finding, and sentences about what was not seen; report.json has more."""
 _TABLES: Final = frozenset({"Checks", "Metrics, bit by bit", "Outputs", "Differences between record and replay"})
 """The others are in the other formats."""
 
@@ -29,19 +32,24 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _subject("Replay", report.replay)
     for light in report.lights:
         yield from _light(light)
+    yield from _what_went_in(report)
     yield from _heading("Findings that need a person")
     for finding in report.findings:
         yield from _item(f"{finding.title}.", "! " if finding.level == "act" else "- ")
-        for detail in finding.details:
+        for detail in finding.details[:_DETAILS]:
             yield from _item(detail, "    ")
+        if len(finding.details) > _DETAILS:
+            yield f"    and {len(finding.details) - _DETAILS:,} more"
     if not report.findings:
         yield "none"
     counts = report.counts
     yield ""
     yield f"Checks: {counts.passed} passed, {counts.failed} failed, {counts.undetermined} could not be determined"
     yield from _heading("What this report does not say")
-    for sentence in (*report.not_said, *report.gaps):
+    for sentence in (*report.not_said, *report.gaps[:_DETAILS]):
         yield from _item(sentence, "- ")
+    if len(report.gaps) > _DETAILS:
+        yield f"- and {len(report.gaps) - _DETAILS:,} more gaps"
     yield from _heading("How to check it yourself")
     for number, step in enumerate(report.steps, start=1):
         yield from _item(f"{step.title}. {step.text}", f"{number}. ")
@@ -49,6 +57,21 @@ def _lines(report: Report) -> Iterator[str]:
     for table in report.tables:
         if table.title in _TABLES:
             yield from _table(table)
+
+
+def _what_went_in(report: Report) -> Iterator[str]:
+    yield from _heading("What went in")
+    for which, subject in (("", report.subject), ("Of the replay: ", report.replay)):
+        if subject is not None:
+            found = subject.lineage
+            yield from _item(f"{which}lineage {found.status}, watched by {found.layers}. {found.sentence}")
+            for why in found.why[:4]:
+                yield from _item(why, "  ")
+    for source in report.sources:
+        about = f"{source.kind}, {counted(source.file_count, 'file')}, {size(source.size_bytes)}, {source.digest}"
+        yield from _item(f"{source.name}: {about}{f', {source.reference}' if source.reference else ''}", "- ")
+    if report.sources_note:
+        yield from _item(report.sources_note, "- ")
 
 
 def _heading(text: str) -> Iterator[str]:
@@ -68,6 +91,8 @@ def _subject(which: str, subject: Subject) -> Iterator[str]:
     yield ""
     yield from _item(f"{which} {subject.run_id}: {shlex.join(subject.command)}")
     yield from _item(f"started {subject.started_at}, ran {subject.wall_seconds} s, {subject.outcome}", "  ")
+    if subject.energy:
+        yield from _item(f"energy {subject.energy}", "  ")
     yield f"  manifest {subject.manifest_sha256}"
     for keyid in (*subject.signed_by, *subject.signed_by_unknown):
         yield from _item(f"signed by {keyid}", "  ")

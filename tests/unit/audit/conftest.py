@@ -17,17 +17,22 @@ from repro.evidence import canonical, integrity, seal, trust
 from repro.evidence.model import (
     CodeFile,
     DataFile,
+    Dataset,
     Entropy,
     Fact,
     Gap,
     GeneratorState,
     Metric,
     Package,
+    PackageChange,
     Process,
+    Program,
     Record,
     Run,
     Seed,
     Setting,
+    SharedObject,
+    SystemPackage,
     Tolerance,
 )
 from repro.evidence.store import RunDirectory, Store
@@ -73,10 +78,12 @@ def output(path: str, content: str, library: str = "python", **changes: Any) -> 
             "role": "output",
             "category": "data",
             "size_bytes": len(content),
-            "sha256": digest(content),
+            "dataset": None,
+            "digest": digest(content),
             "modified_at": "2026-11-20T14:03:41.000000Z",
             "process_key": "main",
             "library": library,
+            "seen_by": "both",
             "changed_during_run": False,
             **changes,
         }
@@ -110,8 +117,40 @@ def package(name: str, version: str, location: str = f"{VENV}/lib/python3.11/sit
             "origin": "index",
             "direct_url": None,
             "record_sha256": digest(name + version + location),
+            "wheel_sha256": None,
             **changes,
         }
+    )
+
+
+def dataset(name: str, count: int, content: str, **changes: Any) -> Dataset:
+    row = {"kind": "folder", "file_count": count, "size_bytes": 100 * count, "digest": digest(content)}
+    return Dataset(**{"name": name, **row, "reference": None, **changes})
+
+
+def edit(package: str, path: str, found: str | None = "edited") -> PackageChange:
+    return PackageChange(
+        package=package,
+        path=path,
+        state="changed" if found else "missing",
+        recorded_sha256=digest("as installed"),
+        found_sha256=digest(found) if found else None,
+    )
+
+
+def library(path: str, build_id: str | None, owner: str | None = None) -> SharedObject:
+    return SharedObject(path=path, build_id=build_id, size_bytes=1000, sha256=digest(f"{build_id}"), owner=owner)
+
+
+def program(path: str, content: str = "binary", ordinal: int = 0, **changes: Any) -> Program:
+    row = {"ordinal": ordinal, "process_key": "main", "pid": 5000 + ordinal, "parent_pid": 4711, "argv": (path, "-x")}
+    row |= {"sha256": digest(content), "started_at": "2026-11-20T14:03:23.000000Z"}
+    return Program(**{"path": path, **row, **changes})
+
+
+def system_package(name: str, version: str, **changes: Any) -> SystemPackage:
+    return SystemPackage(
+        **{"manager": "dpkg", "name": name, "version": version, "architecture": "amd64", "build": None, **changes}
     )
 
 
@@ -159,6 +198,7 @@ def original_record(**changes: Any) -> Record:
             *facts("hardware", cpu_model="AMD EPYC 9B14", cpu_count="2", memory_bytes="8589934592"),
             *facts("randomness", hash_seed="123", hash_seed_source="chosen by repro"),
             *facts("stream", stdout_sha256=digest("stdout"), stdout_size_bytes="6"),
+            *facts("data", lineage="complete", lineage_layers="agent, kernel (seccomp)"),
         ),
         code_files=(code("train.py", "import torch"), code("model.py", "class Net"), code("run.sh", "#!", mode=0o755)),
         packages=(package("torch", "2.13.0"), package("numpy", "2.4.0"), package("scikit-learn", "1.8.0")),
@@ -226,7 +266,7 @@ def replay_record(original: Record | None = None, **changes: Any) -> Record:
             for p in first.packages
         ),
         data_files=tuple(
-            replace(row, sha256=digest("bytecode with another time") if row.path.endswith(".pyc") else row.sha256)
+            replace(row, digest=digest("bytecode with another time") if row.path.endswith(".pyc") else row.digest)
             for row in first.data_files
         ),
         seeds=tuple(replace(s, site=moved(s.site)) for s in first.seeds),
@@ -277,6 +317,11 @@ def make() -> SimpleNamespace:
         read=read,
         code=code,
         package=package,
+        dataset=dataset,
+        edit=edit,
+        library=library,
+        program=program,
+        system_package=system_package,
         facts=facts,
         digest=digest,
         float32=float32,

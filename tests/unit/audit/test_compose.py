@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from repro.audit import annex, attest, compose
+from repro.audit import attest, compose, tabulate
 from repro.audit.report import document
 from repro.evidence import canonical, schema, trust
 from repro.evidence.store import Store
@@ -127,7 +127,7 @@ def test_a_replay_under_other_conditions_says_which(make, replayed):
 
 def test_differences_that_did_not_decide_are_told(make, replayed):
     replay = make.replay()
-    rows = tuple(replace(r, sha256=make.digest("x")) if r.path.endswith(".json") else r for r in replay.data_files)
+    rows = tuple(replace(r, digest=make.digest("x")) if r.path.endswith(".json") else r for r in replay.data_files)
     report = replayed(replay=replace(replay, data_files=rows))
     assert words(report)[1] == "MATCHED-EXACTLY"
     assert [(f.level, f.title, f.details) for f in report.findings] == [
@@ -144,7 +144,7 @@ def test_changed_data_that_the_signed_verdict_knows_of_are_not_forgotten(replaye
 
 def test_a_match_within_a_tolerance(make, replayed):
     original = make.original(tolerances=(make.tolerance("loss", 0.1),))
-    rows = tuple(replace(r, sha256=make.digest("x")) if r.path == "runs/best.pt" else r for r in original.data_files)
+    rows = tuple(replace(r, digest=make.digest("x")) if r.path == "runs/best.pt" else r for r in original.data_files)
     replay = make.replay(original, metrics=(*make.losses(60, wrong_from=50), *original.metrics[60:]), data_files=rows)
     report = replayed(original, replay)
     outcomes = {check.name: check.outcome for check in report.checks}
@@ -247,12 +247,15 @@ def test_gaps_are_told_once_with_the_runs_that_have_them(make, replayed):
 
 
 def test_what_needs_a_person_in_the_record_itself(make, sealed, store):
-    record = make.original(code_files=(make.code("train.py", "import torch", state="modified"),))
+    states = {"train.py": "modified", "built.so": "ignored", "/lib/a.py": "editable", "model.py": "committed"}
+    record = make.original(code_files=tuple(make.code(path, path, state=state) for path, state in states.items()))
     rows = (replace(record.data_files[0], changed_during_run=True), *record.data_files[1:])
     record = replace(record, data_files=rows, run=replace(record.run, status="failed", exit_code=3))
     titles = {f.title: f.details for f in report_on(sealed(record), store).findings}
     assert titles["Files changed while the record ran"] == ("data/train.npz",)
-    assert titles["1 code file of the record not as committed (kept in the record)"] == ("train.py",)
+    assert titles["2 code files of the record not as committed (kept in the record)"] == ("built.so", "train.py")
+    (outside,) = (details for title, details in titles.items() if "editable installs" in title)
+    assert outside == ("/lib/a.py",)
     assert titles["The record did not end well"] == ("failed with exit code 3",)
 
 
@@ -263,11 +266,11 @@ def test_many_metrics_are_not_all_drawn_and_that_is_said(make, sealed, store):
 
 
 def test_long_tables_and_cells_are_cut_and_that_is_said(make, sealed, store):
-    files = tuple(make.code(f"f{n:04}.py", "import torch") for n in range(annex.MAX_ROWS + 7))
+    files = tuple(make.code(f"f{n:04}.py", "import torch") for n in range(tabulate.MAX_ROWS + 7))
     record = make.original(code_files=files, facts=make.facts("hardware", note="x" * 5000))
     report = report_on(sealed(record), store)
     code = table(report, "Code")
-    assert (len(code.rows), code.rows_left_out) == (annex.MAX_ROWS, 7)
+    assert (len(code.rows), code.rows_left_out) == (tabulate.MAX_ROWS, 7)
     assert table(report, "Hardware").rows[0][1].endswith("… (5,000 characters)")
 
 

@@ -100,7 +100,7 @@ def test_files_of_the_tree_that_the_run_writes_anew_are_no_missing_code(make):
 
 def test_a_changed_data_file_is_named_with_both_digests(make):
     record = make.original()
-    found = only(diff(record, changed(record, "data_files", 0, sha256=make.digest("other"))), "data")
+    found = only(diff(record, changed(record, "data_files", 0, digest=make.digest("other"))), "data")
     assert (found.name, found.left, found.right) == ("data/train.npz", make.digest("train"), make.digest("other"))
     assert found.note == "content changed"
 
@@ -123,7 +123,7 @@ def test_data_read_on_one_side_alone_is_named(make):
 
 
 def test_data_without_a_digest_are_unknown_and_not_equal(make):
-    record = changed(make.original(), "data_files", 0, sha256=None)
+    record = changed(make.original(), "data_files", 0, digest=None)
     found = only(diff(record, record), "data")
     assert (found.left, found.right) == ("not hashed", "not hashed")
     assert "cannot be compared" in found.note
@@ -255,8 +255,8 @@ def test_processes_are_compared_by_role(make):
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        ({"sha256": "sha256:" + "1" * 64}, "content differs"),
-        ({"sha256": None}, "cannot be compared: not hashed on both sides"),
+        ({"digest": "sha256:" + "1" * 64}, "content differs"),
+        ({"digest": None}, "cannot be compared: not hashed on both sides"),
     ],
 )
 def test_an_output_that_differs_is_named(make, change, note):

@@ -28,6 +28,18 @@ def test_paths_of_a_replay_become_those_of_the_original(make):
     assert replay.seeds == original.seeds
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("/tmp/s/src", None), ("/tmp/s/src:/mine", "/mine"), ("/mine:/tmp/s/src", "/mine:/home/a/src"), ("", "")],
+)
+def test_what_a_replay_added_to_the_module_path_is_taken_away(make, value, expected):
+    facts = (
+        *make.facts("replay", path_map=json.dumps([["/home/a", "/tmp/s"]]), python_path=json.dumps(["/tmp/s/src"])),
+        *make.facts("variable", PYTHONPATH=value),
+    )
+    assert rebase(make.replay(facts=facts)).fact("variable", "PYTHONPATH") == expected
+
+
 def test_the_map_itself_is_left_alone(make):
     assert rebase(make.replay()).fact("replay", "path_map") == make.replay().fact("replay", "path_map")
 

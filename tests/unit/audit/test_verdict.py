@@ -41,7 +41,7 @@ def test_a_faithful_replay_matches_exactly(make):
 
 
 def test_another_output_than_a_checkpoint_is_named_and_does_not_decide(make):
-    verdict = judge(make.original(), with_output(make.replay(), "runs/timing.json", sha256=make.digest("19.1 s")))
+    verdict = judge(make.original(), with_output(make.replay(), "runs/timing.json", digest=make.digest("19.1 s")))
     assert verdict.word is Word.MATCHED_EXACTLY
     assert verdict.sentence.endswith("2 of 3 outputs byte-identical; runs/timing.json differs.")
     assert verdict.differences == ("runs/timing.json differs",)
@@ -49,7 +49,7 @@ def test_another_output_than_a_checkpoint_is_named_and_does_not_decide(make):
 
 @pytest.mark.parametrize("path", ["runs/best.pt", "runs/last.pt"])
 def test_a_checkpoint_with_other_bytes_is_no_match(make, path):
-    verdict = judge(make.original(), with_output(make.replay(), path, sha256=make.digest("other")))
+    verdict = judge(make.original(), with_output(make.replay(), path, digest=make.digest("other")))
     assert (verdict.word, exit_code(verdict)) == (Word.DID_NOT_MATCH, 1)
     assert verdict.sentence.startswith(f"Other bytes in {path}.")
 
@@ -131,7 +131,7 @@ def test_data_that_the_replay_saw_changed_leave_it_open(make):
 
 
 def test_data_that_the_records_show_changed_leave_it_open_without_being_told(make):
-    replay = with_output(make.replay(), "data/test.npz", sha256=make.digest("swapped"))
+    replay = with_output(make.replay(), "data/test.npz", digest=make.digest("swapped"))
     assert judge(make.original(), replay).label == "INDETERMINATE:DATA_CHANGED"
 
 
@@ -161,9 +161,9 @@ def test_nothing_to_compare_but_another_end_is_no_match(make):
 
 def test_without_metrics_every_output_decides(make):
     same = judge(make.original(metrics=()), make.replay(metrics=()))
-    other = with_output(make.replay(metrics=()), "runs/timing.json", sha256=make.digest("x"))
+    other = with_output(make.replay(metrics=()), "runs/timing.json", digest=make.digest("x"))
     gone = without(make.replay(metrics=()), "runs/timing.json")
-    unhashed = with_output(make.replay(metrics=()), "runs/timing.json", sha256=None)
+    unhashed = with_output(make.replay(metrics=()), "runs/timing.json", digest=None)
     original = make.original(metrics=())
     assert (same.word, same.sentence[:25]) == (Word.MATCHED_EXACTLY, "Every output came out the")
     assert judge(original, other).word is Word.DID_NOT_MATCH
@@ -198,7 +198,7 @@ def test_missing_steps_with_a_gap_are_open(make):
 
 
 def test_a_checkpoint_without_a_digest_leaves_it_open(make):
-    verdict = judge(make.original(), with_output(make.replay(), "runs/best.pt", sha256=None))
+    verdict = judge(make.original(), with_output(make.replay(), "runs/best.pt", digest=None))
     assert verdict.reason is Reason.EVIDENCE_GAP
     assert "runs/best.pt: has no digest" in verdict.sentence
 
@@ -228,14 +228,14 @@ def test_a_learning_rate_that_falls_after_the_cut_is_no_mismatch(make):
 
 
 def test_checkpoints_of_a_run_cut_short_are_no_mismatch(make):
-    original = ended(with_output(make.original(), "runs/last.pt", sha256=make.digest("earlier")), **KILLED)
+    original = ended(with_output(make.original(), "runs/last.pt", digest=make.digest("earlier")), **KILLED)
     assert judge(original, make.replay()).reason is Reason.PARTIAL_REPLAY
 
 
 def test_within_the_tolerance_that_was_sealed_is_a_match_of_its_own_word(make):
     original = make.original(tolerances=(make.tolerance("loss", 0.1),))
     replay = make.replay(metrics=(*make.losses(60, wrong_from=50), *original.metrics[60:]), tolerances=())
-    replay = with_output(replay, "runs/best.pt", sha256=make.digest("close"))
+    replay = with_output(replay, "runs/best.pt", digest=make.digest("close"))
     verdict = judge(original, replay)
     assert (verdict.word, exit_code(verdict)) == (Word.MATCHED_WITHIN_TOLERANCE, 0)
     assert "Loss of main differs by at most 0.01" in verdict.sentence
@@ -271,7 +271,7 @@ def test_equal_bits_and_checkpoints_match_exactly_whatever_the_tolerance(make):
 
 def test_equal_metrics_with_other_checkpoints_match_within_a_tolerance(make):
     original = make.original(tolerances=(make.tolerance("loss", 0.1),))
-    replay = with_output(make.replay(original), "runs/best.pt", sha256=make.digest("x"))
+    replay = with_output(make.replay(original), "runs/best.pt", digest=make.digest("x"))
     verdict = judge(original, replay)
     assert verdict.word is Word.MATCHED_WITHIN_TOLERANCE
     assert "checkpoints need not be under the tolerance" in verdict.sentence
@@ -279,7 +279,7 @@ def test_equal_metrics_with_other_checkpoints_match_within_a_tolerance(make):
 
 def test_a_tolerance_for_a_metric_that_never_came_relaxes_nothing(make):
     original = make.original(tolerances=(make.tolerance("accuracy", 0.1),))
-    replay = with_output(make.replay(original), "runs/best.pt", sha256=make.digest("x"))
+    replay = with_output(make.replay(original), "runs/best.pt", digest=make.digest("x"))
     assert judge(original, replay).word is Word.DID_NOT_MATCH
 
 
@@ -324,8 +324,8 @@ def test_unknown_never_passes(make):
         lambda o, r: (o, replace(r, gaps=(make.gap("agent"),))),
         lambda o, r: (ended(o, **KILLED), r),
         lambda o, r: (o, ended(r, status="interrupted", exit_code=None, signal="SIGINT")),
-        lambda o, r: (o, with_output(r, "runs/best.pt", sha256=None)),
-        lambda o, r: (o, with_output(r, "data/train.npz", sha256=make.digest("other"))),
+        lambda o, r: (o, with_output(r, "runs/best.pt", digest=None)),
+        lambda o, r: (o, with_output(r, "data/train.npz", digest=make.digest("other"))),
         lambda o, r: (replace(o, metrics=(), data_files=()), replace(r, metrics=(), data_files=())),
     )
     for first, second in itertools.product(doubts, repeat=2):

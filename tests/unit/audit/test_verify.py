@@ -35,7 +35,14 @@ def test_outputs_are_unchanged_changed_or_gone(record, tmp_path):
 
 
 def test_what_was_not_hashed_cannot_be_compared(record, make):
-    assert states(replace(record, data_files=(make.output("x", "x", sha256=None),))) == {"x": "not hashed"}
+    assert states(replace(record, data_files=(make.output("x", "x", digest=None),))) == {"x": "not hashed"}
+
+
+def test_an_output_is_hashed_as_it_was_recorded(record, make, tmp_path):
+    blake3 = pytest.importorskip("blake3", reason="blake3: not installed").blake3
+    (tmp_path / "tree/w.pt").write_text("weights")
+    row = make.output("w.pt", "weights", digest=f"blake3:{blake3(b'weights').hexdigest()}")
+    assert states(replace(record, data_files=(row,))) == {"w.pt": "unchanged"}
 
 
 def test_what_is_no_file_any_more_is_gone(record, make, tmp_path):

@@ -1,0 +1,72 @@
+"""What the processes did: settings, seeds, chance, which processes there were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from repro.audit.difference import CHANCE, Difference, facts, keyed
+from repro.evidence.model import Record
+
+
+def settings(left: Record, right: Record) -> Iterator[Difference]:
+    """Compare settings of the processes that both sides have."""
+    ours, theirs = (
+        {(row.process_key, row.moment, row.name): row.value for row in record.settings} for record in (left, right)
+    )
+    shared = {row.process_key for row in left.settings} & {row.process_key for row in right.settings}
+    where: dict[tuple[str, str | None, str | None], list[str]] = {}
+    for key in sorted({*ours, *theirs}):
+        process_key, moment, name = key
+        if process_key in shared and ours.get(key) != theirs.get(key):
+            where.setdefault((name, ours.get(key), theirs.get(key)), []).append(f"{process_key} at {moment}")
+    for (name, before, after), places in where.items():
+        yield Difference(section="settings", name=name, left=before, right=after, note=_places(places))
+
+
+def _places(places: list[str]) -> str:
+    return ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+
+
+def seeds(left: Record, right: Record) -> Iterator[Difference]:
+    """Compare the calls that seeded generators."""
+    ours, theirs = ({(s.process_key, s.function, s.ordinal): s.argument for s in r.seeds} for r in (left, right))
+    yield from _streams("seeds", "call", ours, theirs)
+
+
+def randomness(left: Record, right: Record) -> Iterator[Difference]:
+    """Compare what every run draws anew."""
+    yield from facts(CHANCE, "randomness", left, right)
+    ours, theirs = ({(e.process_key, e.stream, e.ordinal): e.value for e in r.entropy} for r in (left, right))
+    yield from _streams(CHANCE, "draw", ours, theirs)
+    states, others = (
+        {f"{s.generator} state, {s.process_key} at {s.moment}": s.sha256 for s in r.generator_states}
+        for r in (left, right)
+    )
+    yield from keyed(CHANCE, states, others)
+
+
+def _streams(
+    section: str, noun: str, left: Mapping[tuple[str, str, int], str], right: Mapping[tuple[str, str, int], str]
+) -> Iterator[Difference]:
+    """Report one difference per process and function: the first, and how many there are."""
+    differing: dict[tuple[str, str], list[int]] = {}
+    for key in sorted({*left, *right}):
+        if left.get(key) != right.get(key):
+            differing.setdefault(key[:2], []).append(key[2])
+    for (process_key, function), ordinals in differing.items():
+        key = (process_key, function, ordinals[0])
+        note = f"first at {noun} {ordinals[0]}; {len(ordinals)} {noun}{'s' * (len(ordinals) > 1)} in {process_key}"
+        yield Difference(section=section, name=function, left=left.get(key), right=right.get(key), note=note)
+
+
+def processes(left: Record, right: Record) -> Iterator[Difference]:
+    """Compare which Python processes there were."""
+
+    def described(record: Record) -> dict[str, str]:
+        return {
+            row.process_key: f"Python {row.python_version}"
+            + (f", rank {row.rank} of {row.world_size}" * (row.rank is not None))
+            for row in record.processes
+        }
+
+    return keyed("processes", described(left), described(right))
