@@ -1,5 +1,5 @@
 """`python -m repro` is `repro`."""
 
-from repro.cli.entry import main
+from repro.cli.entry import program
 
-main()
+program()

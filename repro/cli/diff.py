@@ -12,7 +12,8 @@ import typer
 from repro.errors import DIFFERENT, SAME
 
 if TYPE_CHECKING:
-    from repro.audit.diff import Diff, Difference
+    from repro.audit.diff import Diff
+    from repro.audit.difference import Difference
     from repro.audit.divergence import MetricComparison
 
 
@@ -61,7 +62,7 @@ def document(compared: Diff) -> dict[str, object]:
 
 def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
     """Say a comparison in lines: each section that differs, then the metrics."""
-    from repro.audit.diff import CHANCE
+    from repro.audit.difference import CHANCE
 
     same = "nothing differs but chance" if compared.differences else "nothing differs"
     yield f"{compared.left_run_id} → {compared.right_run_id}: {same if compared.same else 'different'}"
@@ -82,9 +83,9 @@ def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
 
 def _chance_is_the_cause(compared: Diff) -> bool:
     """Say whether the results differ and nothing but chance can have done it."""
-    from repro.audit.diff import CHANCE
+    from repro.audit.difference import CHANCE
 
-    return not compared.same and all(d.section in (CHANCE, "outputs", "outcome") for d in compared.differences)
+    return not compared.same and all(d.section in (CHANCE, "outputs", "outcome", "gaps") for d in compared.differences)
 
 
 def _difference(difference: Difference) -> str:

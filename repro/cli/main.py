@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from repro import __version__
-from repro.cli import diff, keys, record, replay, report, runs, show, verify
+from repro.cli import diff, keys, record, replay, report, restore, runs, show, verify
 
 app = typer.Typer(
     name="repro",
@@ -25,6 +25,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "report": report.report,
     "runs": runs.runs,
     "show": show.show,
+    "restore": restore.restore,
 }
 for _name, _function in _COMMANDS.items():
     # Options after the first word of the recorded command are the command's own, with or without `--`.

@@ -15,6 +15,23 @@ def record(
             metavar="METRIC=ABSOLUTE", help="How far a replay may be from this run; sealed with it. Repeatable."
         ),
     ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Data that the run uses: hashed whole, seen to be read or not. Repeatable."),
+    ] = None,
+    no_trace: Annotated[
+        bool,
+        typer.Option(
+            "--no-trace",
+            help="Do not ask the kernel for files: what compiled code and other programs open is not seen.",
+        ),
+    ] = False,
+    wheelhouse: Annotated[
+        bool, typer.Option("--wheelhouse", help="Keep every wheel of the environment, so that a replay needs no index.")
+    ] = False,
+    no_wheelhouse: Annotated[
+        bool, typer.Option("--no-wheelhouse", help="Keep no wheel, not even those that no index has.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 125 if anything could not be seen.")] = False,
     lock_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait, after the command, for the environment lock.")
@@ -33,6 +50,10 @@ def record(
         Options(
             command=tuple(command),
             tolerance=tuple(tolerance or ()),
+            data=tuple(data or ()),
+            no_trace=no_trace,
+            wheelhouse=wheelhouse,
+            no_wheelhouse=no_wheelhouse,
             strict=strict,
             lock_timeout=lock_timeout,
             json=json,

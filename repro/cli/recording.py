@@ -19,6 +19,7 @@ from repro.errors import STRICT_GAP, UsageError
 if TYPE_CHECKING:
     from repro.evidence.model import Tolerance
     from repro.record.recorder import Recorded
+    from repro.record.settings import Wheelhouse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +28,23 @@ class Options:
 
     command: tuple[str, ...] = ()
     tolerance: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    no_trace: bool = False
+    wheelhouse: bool = False
+    no_wheelhouse: bool = False
     strict: bool = False
     lock_timeout: float = 600.0
     json: bool = False
 
 
-FLAGS: Final = {"--strict": "strict", "--json": "json"}
-TOLERANCE: Final = "--tolerance"
+FLAGS: Final = {
+    "--strict": "strict",
+    "--json": "json",
+    "--no-trace": "no_trace",
+    "--wheelhouse": "wheelhouse",
+    "--no-wheelhouse": "no_wheelhouse",
+}
+REPEATED: Final = {"--tolerance": "tolerance", "--data": "data"}
 LOCK_TIMEOUT: Final = "--lock-timeout"
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?")
 
@@ -46,8 +57,8 @@ def parse(arguments: Sequence[str]) -> Options | None:
         name = rest.pop(0)
         if name in FLAGS:
             found[FLAGS[name]] = True
-        elif name == TOLERANCE and rest:
-            found["tolerance"] = (*found.get("tolerance", ()), rest.pop(0))
+        elif name in REPEATED and rest:
+            found[REPEATED[name]] = (*found.get(REPEATED[name], ()), rest.pop(0))
         elif name == LOCK_TIMEOUT and rest and _NUMBER.fullmatch(rest[0]):
             found["lock_timeout"] = float(rest.pop(0))
         else:
@@ -60,7 +71,7 @@ def run(options: Options) -> NoReturn:
     """Record a command, say what was sealed, and exit with the command's own status.
 
     Raises:
-        UsageError: There is no such command, or a tolerance cannot be read.
+        UsageError: There is no such command, declared data do not exist, or an option or setting cannot be understood.
         ExecutionError: The store cannot be written to; the command was not started.
         UnsealedError: The command ran, but its record could not be sealed.
     """
@@ -73,6 +84,9 @@ def run(options: Options) -> NoReturn:
         working_directory=Path.cwd(),
         environment=dict(os.environ),
         tolerances=tuple(_tolerance(text) for text in options.tolerance),
+        declared=options.data,
+        trace=not options.no_trace,
+        wheelhouse=_wheelhouse(options),
         lock_timeout_seconds=options.lock_timeout,
     )
     with progress(quiet=options.json) as show:
@@ -83,6 +97,12 @@ def run(options: Options) -> NoReturn:
         for line in _summary(recorded):
             say(line)
     sys.exit(STRICT_GAP if options.strict and recorded.record.gaps else recorded.exit_status)
+
+
+def _wheelhouse(options: Options) -> Wheelhouse | None:
+    if options.wheelhouse and options.no_wheelhouse:
+        raise UsageError("--wheelhouse and --no-wheelhouse contradict each other", hint="give one of them, or neither")
+    return "always" if options.wheelhouse else "never" if options.no_wheelhouse else None
 
 
 def _tolerance(text: str) -> Tolerance:
@@ -120,6 +140,8 @@ def _summary(recorded: Recorded) -> list[str]:
 def _print_json(recorded: Recorded) -> None:
     import json
 
+    from repro.cli.terminal import say_raw
+
     run = recorded.record.run
     document = {
         "run_id": run.run_id,
@@ -129,4 +151,4 @@ def _print_json(recorded: Recorded) -> None:
         "manifest": str(recorded.directory.manifest),
         "new_key": recorded.new_key,
     }
-    print(json.dumps(document), file=sys.stderr)
+    say_raw(json.dumps(document))

@@ -149,5 +149,6 @@ def _lines(replayed: Replayed, verdict: Verdict) -> Iterator[str]:
     if verdict.differences:
         yield "not equal"
         yield from (f"  {phrase}" for phrase in verdict.differences)
+    yield from verdict.caveats
     replay_id = replayed.replay.run_id
     yield f"replay {replay_id} of {replayed.original.run.run_id}; for the signed report: repro report {replay_id}"

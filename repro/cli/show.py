@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from repro.evidence.model import Metric, Record
+    from repro.evidence.model import DataFile, Dataset, Metric, Record
 
 _LONG = 40
 """Rows of a section that are printed before the rest is only counted; `--all` prints every one."""
@@ -48,26 +48,26 @@ def _sections(record: Record) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield the titled sections of a record, empty ones left out."""
     yield "", _head(record)
     sections: dict[str, list[tuple[str, ...]]] = {
+        "Datasets": [_dataset_row(row) for row in record.datasets],
         "Gaps": [(g.topic, g.subject, g.reason) for g in record.gaps],
         "Metrics": [_metric_row(points) for points in _by_metric(record)],
-        "Data files": [
-            (
-                f.role,
-                f.path,
-                _short(f.sha256),
-                _size(f.size_bytes),
-                "changed during the run" if f.changed_during_run else "",
-            )
-            for f in record.data_files
-            if f.category == "data"
+        "Data files": [_data_row(f) for f in record.data_files if f.category == "data"],
+        "Files renamed, linked or removed": [
+            (c.action, c.path, f"→ {c.target}" if c.target else "", c.process_key) for c in record.file_changes
         ],
         "Code files": [(f.path, f.state, _short(f.sha256)) for f in record.code_files],
         "Packages": [(p.name, p.version, p.origin) for p in record.packages],
+        "Installed files that were edited": [(c.package, c.path, c.state) for c in record.package_changes],
         "Facts": [(f.topic, f.name, f.value) for f in record.facts],
         "Settings": [(s.process_key, s.moment, s.name, s.value) for s in record.settings],
         "Seeds": [(s.process_key, s.function, s.argument, s.site) for s in record.seeds],
         "Entropy put back on replay": [(e.process_key, e.stream, str(e.ordinal), e.site) for e in record.entropy],
         "Processes": [(p.process_key, str(p.pid), p.python_version, " ".join(p.argv)) for p in record.processes],
+        "Programs": [(p.process_key, p.path, _short(p.sha256), " ".join(p.argv)) for p in record.programs],
+        "Libraries": [(o.owner or "", o.path, o.build_id or "no build id") for o in record.shared_objects],
+        "Packages of the operating system": [
+            (p.manager, p.name, p.version, p.architecture, p.build or "") for p in record.system_packages
+        ],
     }
     yield from ((title, rows) for title, rows in sections.items() if rows)
 
@@ -86,7 +86,30 @@ def _head(record: Record) -> list[tuple[str, ...]]:
             f"{run.wall_seconds:.1f} s wall, {run.cpu_seconds:.1f} s CPU, {_size(run.peak_memory_bytes)} peak memory",
         ),
         ("commit", record.fact("code", "commit") or "none"),
+        ("lineage", _lineage(record)),
+        *(
+            [("energy", f"{energy} J ({record.fact('hardware', 'energy_source')})")]
+            if (energy := record.fact("hardware", "energy_joules"))
+            else []
+        ),
     ]
+
+
+def _lineage(record: Record) -> str:
+    from repro.audit.lineage import lineage
+
+    found = lineage(record)
+    return f"{found.status}, watched by {found.layers}"
+
+
+def _dataset_row(row: Dataset) -> tuple[str, ...]:
+    files = "1 file" if row.file_count == 1 else f"{row.file_count:,} files"
+    return (row.name, row.kind, files, _size(row.size_bytes), _short(row.digest), row.reference or "")
+
+
+def _data_row(row: DataFile) -> tuple[str, ...]:
+    changed = "changed during the run" if row.changed_during_run else ""
+    return (row.role, row.path, _short(row.digest), _size(row.size_bytes), f"seen by {row.seen_by}", changed)
 
 
 def _by_metric(record: Record) -> list[list[Metric]]:
@@ -113,11 +136,6 @@ def _short(digest: str | None) -> str:
 
 def _size(size_bytes: int | None) -> str:
     """Write a size in the largest binary unit that keeps it above one."""
-    if size_bytes is None:
-        return "?"
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+    from repro.audit.wording import size
+
+    return "?" if size_bytes is None else size(size_bytes)

@@ -55,8 +55,19 @@ def _nothing(message: str) -> None:
 
 
 def say(message: str) -> None:
-    """Print one line to standard error, marked as ours: the recorded command writes there too."""
-    print(f"repro: {plain(message)}", file=sys.stderr, flush=True)
+    """Print one line to standard error, marked as ours: the recorded command writes there too.
+
+    Where it cannot be written (nobody reads any more, the disk is full) it is dropped: no line of ours is worth a run.
+    """
+    say_raw(f"repro: {plain(message)}")
+
+
+def say_raw(line: str) -> None:
+    """Print one line to standard error as it is, if it can be written."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:  # what could not be written would be tried again at the end, and cost the exit status
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def answer(document: object) -> None:

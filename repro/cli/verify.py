@@ -83,6 +83,8 @@ def exit_code(examined: Integrity) -> int:
 
 
 def _lines(verified: Verified) -> list[str]:
+    from repro.audit.lineage import lineage
+
     examined = verified.integrity
     lines = [f"record {examined.run_id}: {examined.light}"]
     lines += [f"  signed by {keyid}, which this machine trusts" for keyid in examined.signers]
@@ -93,6 +95,7 @@ def _lines(verified: Verified) -> list[str]:
         lines.append(
             f"  {len(record.code_files)} code files, {len(record.metrics)} trace points, {len(record.gaps)} gaps"
         )
+        lines.append(f"  lineage {lineage(record).status}: {lineage(record).sentence}")
     if verified.outputs:
         lines.append("outputs where the run left them (they inform, and decide nothing)")
         lines += [f"  {output.path}: {output.state}" for output in verified.outputs]

@@ -93,6 +93,7 @@ def test_a_report_is_checked_where_it_lies(repro, tmp_path: Path, repro_home: Pa
     assert 4 == repro("verify", str(folder))[0]
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_dry_run_starts_nothing(repro) -> None:
     assert 0 == repro("record", "--lock-timeout", "0", "--", sys.executable, "-c", "pass")[0]
     status, out, _ = repro("replay", "--dry-run", "--executor", "host")

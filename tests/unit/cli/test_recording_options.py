@@ -17,16 +17,16 @@ from repro.cli.recording import Options, parse
 def test_the_options_are_those_that_typer_documents() -> None:
     command = typer.main.get_command(app).commands["record"]  # type: ignore[attr-defined]
     documented = {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
-    assert documented - {"--help"} == {*recording.FLAGS, recording.TOLERANCE, recording.LOCK_TIMEOUT}
+    assert documented - {"--help"} == {*recording.FLAGS, *recording.REPEATED, recording.LOCK_TIMEOUT}
 
 
 def test_the_defaults_are_those_of_typer() -> None:
     from repro.cli.record import record
 
     defaults = {name: p.default for name, p in inspect.signature(record).parameters.items() if name != "command"}
-    assert {name: value or () if name == "tolerance" else value for name, value in defaults.items()} == {
-        name: getattr(Options(), name) for name in defaults
-    }
+    assert {
+        name: value or () if name in recording.REPEATED.values() else value for name, value in defaults.items()
+    } == {name: getattr(Options(), name) for name in defaults}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,8 @@ def test_the_defaults_are_those_of_typer() -> None:
         ("python train.py --lr 0.1 --help", Options(command=("python", "train.py", "--lr", "0.1", "--help"))),
         ("--strict --json -- a", Options(command=("a",), strict=True, json=True)),
         ("--lock-timeout 0.5 -- a -- b", Options(command=("a", "--", "b"), lock_timeout=0.5)),
+        ("--data a --no-trace --data b -- x", Options(command=("x",), data=("a", "b"), no_trace=True)),
+        ("--wheelhouse -- x", Options(command=("x",), wheelhouse=True)),
         ("--tolerance loss=1 --tolerance x=2 -- a", Options(command=("a",), tolerance=("loss=1", "x=2"))),
     ],
 )
@@ -70,9 +72,30 @@ def test_record_imports_neither_typer_nor_rich(repro_home, tmp_path) -> None:
     assert "[]\n" == done.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--data", "nowhere"), "nowhere do not exist"), (("--wheelhouse", "--no-wheelhouse"), "contradict each other")],
+)
+def test_options_that_cannot_be_followed(options: tuple[str, ...], said: str, repro_home, tmp_path) -> None:
+    argv = [sys.executable, "-m", "repro", "record", *options, "--", "echo", "hello"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (2, "") == (done.returncode, done.stdout)
+    assert said in done.stderr
+
+
 @pytest.mark.parametrize("text", ["loss", "=1", "loss=", "loss=-1", "loss=nan", "loss=inf", "loss=x"])
 def test_a_tolerance_that_cannot_be_read(text: str, repro_home, tmp_path) -> None:
     argv = [sys.executable, "-m", "repro", "record", "--tolerance", text, "--", "echo", "hello"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (2, "") == (done.returncode, done.stdout)
     assert "--tolerance" in done.stderr
+
+
+def test_what_is_said_arrives_although_the_process_is_not_taken_down(repro_home, tmp_path) -> None:
+    argv = [sys.executable, "-m", "repro", "record", "--lock-timeout", "0", "--", "sh", "-c", "echo hello; exit 3"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ("hello\n", 3) == (done.stdout, done.returncode)
+    assert "sealed" in done.stderr
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*argv[:-2], "-c", "exit 4"], cwd=tmp_path, stderr=full, check=False)
+    assert done.returncode != 0
