@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -27,6 +28,8 @@ class Command:
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None
+    may_fail: bool = False
+    """A peer's: where it fails, it is left out, and the others are timed without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +53,27 @@ def run_rounds(
     """Run a warm-up and `rounds` rounds and return the samples of the rounds.
 
     Raises:
-        CommandFailedError: A command exited with another status than 0.
+        CommandFailedError: A command that may not fail exited with another status than 0.
     """
     samples = []
+    failed: set[str] = set()
     for number in range(0 if warm_up else 1, rounds + 1):
         turn = number % len(commands)
         for command in (*commands[turn:], *commands[:turn]):
+            if command.name in failed:
+                continue
             progress(f"round {number} of {rounds}: {command.name}")
-            sample = _run_once(command, number, scratch / f"{command.name}-{number}".replace("/", "-"))
+            try:
+                sample = _run_once(command, number, scratch / f"{command.name}-{number}".replace("/", "-"))
+            except CommandFailedError as error:
+                if not command.may_fail:
+                    raise
+                progress(f"left out: {error}")
+                failed.add(command.name)
+                continue
             if number:
                 samples.append(sample)
-    return samples
+    return [sample for sample in samples if sample.name not in failed]
 
 
 def _run_once(command: Command, number: int, folder: Path) -> Sample:
@@ -84,7 +97,7 @@ def _run_once(command: Command, number: int, folder: Path) -> Sample:
     stdout = log.read_text(errors="replace")
     if process.returncode:
         raise CommandFailedError(f"{command.name} exited with {process.returncode}:\n{stdout[-2000:]}")
-    shutil.rmtree(folder)
+    _remove(folder)
     return Sample(
         name=command.name,
         round=number,
@@ -92,6 +105,13 @@ def _run_once(command: Command, number: int, folder: Path) -> Sample:
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         stdout=stdout,
     )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which a peer may have made files and folders read-only."""
+    for parent, _, _ in os.walk(folder):
+        Path(parent).chmod(0o700)
+    shutil.rmtree(folder)
 
 
 def of(samples: Iterable[Sample], name: str) -> list[Sample]:
@@ -130,6 +150,29 @@ def over_baseline(samples: Sequence[Sample], baseline: str, names: Sequence[str]
     first = [baseline, spread(1e3 * sample.wall_seconds for sample in bare), "", ""]
     header = ("command", "wall ms", f"wall over {baseline}, ms", f"CPU over {baseline}, ms")
     return table(header, [first, *(row for _, row in rows)])
+
+
+def beside(samples: Sequence[Sample], baseline: str) -> str:
+    """Write a table of commands in seconds, quickest first, each also as a multiple of the baseline of its round.
+
+    What a workload prints as `seconds: NUMBER` is what it spent in the thing measured alone, without starting up.
+    """
+    bases = {sample.round: sample.wall_seconds for sample in of(samples, baseline)}
+    rows = []
+    for name in dict.fromkeys(sample.name for sample in samples):
+        own = of(samples, name)
+        wall = [sample.wall_seconds for sample in own]
+        inside = [float(found) for sample in own for found in re.findall(r"^seconds: ([\d.]+)", sample.stdout, re.M)]
+        cells = [
+            name,
+            spread(wall, 2),
+            spread((sample.cpu_seconds for sample in own), 2),
+            spread((sample.wall_seconds / bases[sample.round] for sample in own), 2),
+            spread(inside, 2) if inside else "",
+        ]
+        rows.append((statistics.median(wall), cells))
+    rows.sort(key=lambda row: row[0])
+    return table(("command", "wall s", "CPU s", f"wall, times {baseline}", "inside, s"), (cells for _, cells in rows))
 
 
 def machine() -> dict[str, str]:

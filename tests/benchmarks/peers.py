@@ -31,6 +31,12 @@ QUIET = {
 }
 
 
+def program(name: str, program: str) -> Path | None:
+    """Return a peer's program, if `$PEERS` has it."""
+    path = Path(os.environ.get("PEERS") or "/nonexistent", name, "bin", program)
+    return path if path.exists() else None
+
+
 def commands(python: str, environment: Mapping[str, str], prepare: Callable[[Path], None]) -> list[Command]:
     """Return a command for each peer whose environment stands in `$PEERS`; none where that is not set."""
     if not os.environ.get("PEERS"):
@@ -61,10 +67,36 @@ def _datalad(folder: Path, python: str, quiet: Mapping[str, str], prepare: Calla
     binaries = folder / "datalad/bin"
     environment = {**quiet, "PATH": f"{binaries}:{quiet['PATH']}"}
 
+    dataset = datalad_dataset(binaries / "datalad", environment)
+
     def prepare_dataset(work: Path) -> None:
         prepare(work)
-        for argv in (["create", "--force", "-c", "text2git", "."], ["save", "-m", "start"]):
-            subprocess.run([binaries / "datalad", *argv], cwd=work, env=environment, check=True, capture_output=True)
+        dataset(work)
 
     argv = (str(binaries / "datalad"), "run", "-m", "train", f"{python} trivial.py")
     return Command(name="datalad", argv=argv, environment=environment, prepare=prepare_dataset)
+
+
+def git_repository(folder: Path, environment: Mapping[str, str]) -> None:
+    """Make a git repository of all that lies in a folder."""
+    for argv in (["init", "-q"], ["add", "-A"], ["commit", "-q", "--allow-empty", "-m", "Start"]):
+        subprocess.run(["git", *argv], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def dvc_repository(folder: Path, environment: Mapping[str, str]) -> None:
+    """Make an empty git repository with DVC in it, which asks and tells nobody."""
+    dvc = program("dvc", "dvc")
+    git_repository(folder, environment)
+    settings = [("core.analytics", "false"), ("core.check_update", "false"), ("core.site_cache_dir", folder / ".site")]
+    for argv in (["init", "-q"], *(["config", name, value] for name, value in settings)):
+        subprocess.run([dvc, *argv], cwd=folder, env=environment, check=True)
+
+
+def datalad_dataset(datalad: Path, environment: Mapping[str, str]) -> Callable[[Path], None]:
+    """Return what makes a folder a DataLad dataset."""
+
+    def prepare(folder: Path) -> None:
+        for argv in (["create", "--force", "-c", "text2git", "."], ["save", "-m", "start"]):
+            subprocess.run([datalad, *argv], cwd=folder, env=environment, check=True, capture_output=True)
+
+    return prepare

@@ -58,6 +58,15 @@ def test_a_command_that_fails_is_no_measurement(measure: ModuleType, tmp_path: P
         measure.run_rounds([command(measure, "bad", "print('no data'); raise SystemExit(3)")], 1, tmp_path, print)
 
 
+def test_a_peer_that_fails_is_left_out(measure: ModuleType, tmp_path: Path) -> None:
+    said: list[str] = []
+    code = "import pathlib, sys; sys.exit(not pathlib.Path.cwd().name.endswith('-1'))"
+    peer = command(measure, "peer", code, may_fail=True)
+    samples = measure.run_rounds([command(measure, "ours", ""), peer], 2, tmp_path, said.append, warm_up=False)
+    assert ["ours", "ours"] == [sample.name for sample in samples]
+    assert "left out: peer exited with 1:\n" in said
+
+
 def test_what_prepare_makes_is_there_and_fresh(measure: ModuleType, tmp_path: Path) -> None:
     code = "import os; print(os.listdir()); open('mine', 'w')"
     wants = command(measure, "a/b", code, prepare=lambda folder: (folder / "data").touch())

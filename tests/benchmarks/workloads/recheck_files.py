@@ -1,0 +1,29 @@
+"""Learn the digests of files that have not changed: recheck_files.py TARGET CACHE.
+
+The first call fills the cache, and must come a while after the files were written. `seconds:` is what a later call
+needs to list the files, look at each, and find its digest; reading the cache is part of it.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from repro.evidence.hashing import digest_files
+from repro.record.statcache import StatCache
+
+target, folder = sys.argv[1], Path(sys.argv[2])
+started = time.perf_counter()
+cache = StatCache(folder, "sha256")
+unknown = []
+for parent, _, names in os.walk(os.fsencode(target)):
+    for name in names:
+        path = os.path.join(parent, name)
+        about = os.stat(path)
+        if cache.digest(path, about) is None:
+            unknown.append((path, about))
+print(f"seconds: {time.perf_counter() - started}")
+print(f"unknown: {len(unknown)}")
+for number, outcome in digest_files([path for path, _ in unknown], "sha256"):
+    cache.remember(*unknown[number], outcome.digest)
+cache.save()
