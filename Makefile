@@ -11,6 +11,7 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	command -v $$each >/dev/null && $$each -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$each && break; done)
 READY := $(VENV)/.ready
+LIBRARIES := build/lineage/.ready
 
 .PHONY: help setup demo check test test-agent test-gpu format format-check lint type bench docs docs-check package lock clean
 
@@ -31,12 +32,18 @@ $(READY): requirements/torch.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(LIBRARIES): requirements/lineage.txt $(READY)
+	@echo "Fetching libraries that open files by themselves, for the tests of lineage …"
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
+	@touch $@
+
 demo: setup ## Record and replay the digits example, seeded and unseeded, and write a report
 	@examples/digits/demo.sh
 
 check: setup format-check lint type docs-check package test ## All that CI runs
 
-test: setup ## Run the whole suite with branch coverage (ARGS="…" goes to pytest)
+test: setup $(LIBRARIES) ## Run the whole suite with branch coverage (ARGS="…" goes to pytest)
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 test-agent: setup ## Run the tests of what lives in the user's process
@@ -59,7 +66,7 @@ type: setup ## Check the types
 	$(BIN)/mypy
 	$(BIN)/mypy docs/generate.py
 
-bench: setup ## Measure repro beside bare commands and, where $PEERS names their environments, beside its peers
+bench: setup ## Measure repro beside bare commands and, where PEERS= names their environments, its peers (ARGS="hash_big --rounds 3")
 	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
 docs: setup ## Write the generated reference pages
@@ -79,9 +86,11 @@ package: setup ## Build wheel and source archive twice; fail unless they are equ
 		assert 'build/package/installed' in str(schema.directory()), schema.directory(); schema.ddl(1)"
 	@sha256sum build/package/first/*
 
-lock: setup ## Compile requirements/dev.txt from pyproject.toml and dev.in
+lock: setup ## Compile the locks in requirements/
 	$(BIN)/python -m piptools compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	$(BIN)/python -m piptools compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-header --output-file requirements/lineage.txt requirements/lineage.in
 
 clean: ## Remove what was built, but neither .venv nor your runs
 	rm -rf build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache examples/digits/data examples/digits/runs

@@ -43,10 +43,13 @@ MAY_CALL = {
 IMPORTERS = {
     "duckdb": ("evidence/manifest.py",),
     "pyarrow": ("evidence/manifest.py",),
+    "blake3": ("evidence/hashing.py",),
     "cryptography": ("evidence/keys.py", "evidence/seal.py", "evidence/trust.py"),
     "jsonschema": ("evidence/schema.py",),
     "referencing": ("evidence/schema.py",),
     "git": ("record/capture/code.py",),
+    "pip": ("record/software/askindex.py",),
+    "piptools": ("record/software/askindex.py",),
     "docker": ("replay/executors/docker.py",),
     "jinja2": ("audit/formats/html.py",),
     "rich": ("cli/",),

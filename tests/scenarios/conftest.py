@@ -16,6 +16,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+MEASURED_ALONE = """
+import os, runpy
+for name in [name for name in os.environ if "COVERAGE_PROCESS" in name]:
+    del os.environ[name]
+runpy.run_module("repro", run_name="__main__", alter_sys=True)
+"""
+
 TRAINING = '''
 """Fit a line by stochastic gradient descent: a training small enough for a test."""
 import argparse, json, random
@@ -66,10 +73,14 @@ def repro(repro_home: Path) -> Repro:
     """Return a function that runs `repro ARGUMENTS…` in a folder, with a home of this test's own."""
 
     def run(*arguments: str | Path, cwd: Path, variables: Mapping[str, str] | None = None, timeout: float = 300) -> Ran:
+        hidden = {
+            name.removeprefix("HIDDEN_"): value for name, value in os.environ.items() if name.startswith("HIDDEN_")
+        }
+        start = ["-c", MEASURED_ALONE] if hidden else ["-m", "repro"]
         done = subprocess.run(
-            [sys.executable, "-m", "repro", *map(str, arguments)],
+            [sys.executable, *start, *map(str, arguments)],
             cwd=cwd,
-            env={**os.environ, "REPRO_HOME": str(repro_home), **(variables or {})},
+            env={**os.environ, **hidden, "REPRO_HOME": str(repro_home), **(variables or {})},
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -78,3 +78,22 @@ def test_standard_input_and_bytes_pass_through(repro_home: Path, tmp_path: Path)
         input=content, capture_output=True, cwd=tmp_path, check=True,
     )  # fmt: skip
     assert content == done.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
+@pytest.mark.usefixtures("unmeasured_jobs")
+def test_standard_streams_that_are_closed_or_full_cost_no_run(
+    closed: str, repro, repro_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "job.py").write_text("open('out.txt', 'w').write('x')\nraise SystemExit(3)\n")
+    command = f"exec '{sys.executable}' -m repro record --lock-timeout 0 -- '{sys.executable}' job.py {closed}"
+    assert 3 == subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=False).returncode
+    recorded = repro("show", "@last", "--json", cwd=tmp_path).answer
+    assert ["out.txt"] == [file["path"] for file in recorded["data_files"] if file["role"] == "output"]
+
+
+def test_a_reader_that_goes_away_costs_no_run(repro, repro_home: Path, tmp_path: Path) -> None:
+    command = f"('{sys.executable}' -m repro record -- true; echo $? > status) 2>&1 | true"
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    assert "0\n" == (tmp_path / "status").read_text()
+    assert "completed" == repro("show", "@last", "--json", cwd=tmp_path).answer["run"]["status"]

@@ -69,6 +69,25 @@ def test_sigterm_is_relayed_once(repro_home: Path, tmp_path: Path) -> None:
         assert 11 == process.wait(timeout=60)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_an_interrupted_run_read_and_wrote_has_digests(
+    number: int, repro, repro_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_text("read")
+    (tmp_path / "job.py").write_text("open('in.txt').read()\nopen('best.pt', 'w').write('kept')\n" + WAITING)
+    argv = [sys.executable, "-m", "repro", "record", "--lock-timeout", "0", "--", sys.executable, "job.py"]
+    with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "ready\n" == process.stdout.readline()
+        process.send_signal(number)
+        assert 11 == process.wait(timeout=60)
+    shown = repro("show", "@last", "--json", cwd=tmp_path).answer
+    files = {(file["role"], file["path"]): file["digest"] for file in shown["data_files"]}
+    assert files["input", "in.txt"]
+    assert files["output", "best.pt"]
+    assert [] == [gap for gap in shown["gaps"] if gap["topic"] == "data"]
+
+
 def test_ctrl_c_on_a_terminal_reaches_the_command_once(repro_home: Path, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(WAITING)
     argv = [sys.executable, "-m", "repro", "record", "--lock-timeout", "0", "--", sys.executable, "job.py"]
@@ -107,3 +126,22 @@ def test_a_training_that_is_killed_keeps_every_step_it_made(repro, record, proje
     record_ = repro("show", "@last", "--json", cwd=project).answer
     assert "killed" == record_["run"]["status"]
     assert list(range(9)) == [m["step"] for m in record_["metrics"] if m["name"] == "loss"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_replay_that_is_ended_early_leaves_no_temporary_folder(
+    number: int, record, repro_home: Path, tmp_path: Path
+) -> None:
+    project, temporary = tmp_path / "project", tmp_path / "temporary"
+    project.mkdir()
+    temporary.mkdir()
+    (project / "job.py").write_text("print('done')")
+    record([sys.executable, "job.py"], cwd=project)
+    argv = [sys.executable, "-m", "repro", "replay", "--executor", "host", "@last"]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(argv, cwd=project, env=environment, stderr=subprocess.DEVNULL) as process:
+        while not any(temporary.glob("repro-*/*")) and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(number)
+        assert 128 + number == process.wait(timeout=60)
+    assert [] == list(temporary.iterdir())

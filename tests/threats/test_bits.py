@@ -14,7 +14,7 @@ from repro.evidence import seal
 
 def members(victim: Any) -> dict[str, Path]:
     objects = [path for path in victim.store.objects.root.rglob("*") if path.is_file()]
-    assert len(objects) == 4
+    assert len(objects) == 5
     return {
         "manifest.duckdb": victim.directory.manifest,
         "statement.dsse.json": victim.directory.statement,
