@@ -57,10 +57,8 @@ def parse_tables(ddl: str) -> list[Table]:
 
 def _parse_table(above: str, name: str, body: str) -> Table:
     columns = [column for line in body.splitlines() if (column := _parse_column(line))]
-    together = re.search(r"^\s*PRIMARY KEY \((.+)\)", body, re.MULTILINE)
-    alone = re.findall(r"^\s*(\w+) .*\bPRIMARY KEY\b", body, re.MULTILINE)
-    key = re.split(r",\s*", together.group(1)) if together else alone
-    return Table(name, _uncomment(above), tuple(columns), tuple(key))
+    comment, _, key = above.partition("-- Key: ")
+    return Table(name, _uncomment(comment), tuple(columns), tuple(re.findall(r"\w+", key)))
 
 
 def _parse_column(line: str) -> Column | None:
@@ -69,7 +67,7 @@ def _parse_column(line: str) -> Column | None:
     if not match:
         return None
     name, kind, constraints = match.groups()
-    required = bool(re.search("NOT NULL|PRIMARY KEY", constraints))
+    required = bool(re.search("NOT NULL", constraints))
     return Column(name, kind, required, html.escape(comment.strip(), quote=False))
 
 
@@ -91,7 +89,7 @@ def _table_section(table: Table) -> str:
         f"| `{column.name}` | {column.kind} | {'' if column.required else 'may be NULL'} | {column.comment} |"
         for column in table.columns
     ]
-    key = f"Primary key: {', '.join(f'`{name}`' for name in table.key)}.\n\n" if table.key else ""
+    key = f"Key: {', '.join(f'`{name}`' for name in table.key)}.\n\n" if table.key else ""
     head = f"## `{table.name}`\n\n{table.comment}\n\n{key}| column | type | | meaning |\n| --- | --- | --- | --- |\n"
     return head + "\n".join(rows) + "\n"
 
