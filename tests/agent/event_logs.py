@@ -46,7 +46,9 @@ def entropy_document(events: list[Event]) -> dict[str, Any]:
 
 
 def bare_environment() -> dict[str, str]:
-    """Return this environment without what would show in a child interpreter."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(("REPRO_", "PYTHON", "COV", "RANK"))
-    }
+    """Return this environment without what would show in a child interpreter, but for the measuring of coverage.
+
+    That opens files, and imports `random` and others, before the agent is there: where a test would notice, it asks for
+    `unmeasured_jobs`.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith(("REPRO_", "PYTHON", "RANK"))}

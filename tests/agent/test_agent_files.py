@@ -5,6 +5,8 @@ import os
 import pytest
 from event_logs import of_kind
 
+pytestmark = pytest.mark.usefixtures("unmeasured_jobs")
+
 
 def opened(events, folder, mode=None):
     """Paths below the folder, relative to it, in order; the script itself left out."""

@@ -43,6 +43,7 @@ print(uuid.answer)
 """
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_loader_that_cannot_be_followed_is_a_gap(run_agent, python):
     events, finished = run_agent(FOREIGN_LOADER.format(loader="Loader()"), python=python)
     assert ("42\n", "") == (finished.stdout, finished.stderr)
@@ -72,6 +73,7 @@ print(uuid.__version__, beside.__version__, 'exec_module' in vars(loader), hasat
 """
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_loader_of_several_modules(run_agent, python):
     events, finished = run_agent(SHARED_LOADER, python=python)
     assert "" == finished.stderr
@@ -82,6 +84,7 @@ def test_a_loader_of_several_modules(run_agent, python):
         assert [("agent", "uuid")] == [(gap["topic"], gap["subject"]) for gap in of_kind(events, "gap")]
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_hook_that_does_not_load_is_a_gap(run_agent, python):
     script = "import sys; sys.modules['_repro_agent.hooks.uuid'] = None\nimport uuid; print(len(uuid.uuid4().hex))"
     events, finished = run_agent(script, python=python)
@@ -108,6 +111,7 @@ def test_a_finder_that_asks_again(run_agent, python):
     assert [] == of_kind(events, "gap")
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_failing_import_is_followed_by_a_good_one(run_agent, python, tmp_path):
     (tmp_path / "uuid.py").write_text(
         "import os\nif not os.path.exists('ready'): raise OSError('not yet')\n__version__ = '3'\n"
@@ -121,6 +125,7 @@ def test_a_failing_import_is_followed_by_a_good_one(run_agent, python, tmp_path)
     assert ["uuid"] == [event["name"] for event in of_kind(events, "library")]
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_warnings_name_the_users_line(run_agent, python, tmp_path):
     (tmp_path / "uuid.py").write_text("import warnings\nwarnings.warn('theirs', stacklevel=2)\ndef uuid4(): pass\n")
     _, watched = run_agent("import uuid", python=python)

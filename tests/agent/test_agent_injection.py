@@ -8,6 +8,7 @@ import pytest
 from event_logs import INJECT, bare_environment, of_kind, read_events
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_start_and_end_are_told(run_agent, python):
     events, finished = run_agent("print('hello')", python=python)
     assert ("hello\n", "", 0) == (finished.stdout, finished.stderr, finished.returncode)
@@ -158,6 +159,7 @@ def test_import_errors_look_as_they_would_have(run_agent, tmp_path):
     assert [] == of_kind(events, "gap")
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_library_of_another_shape_is_a_gap(run_agent, tmp_path, python):
     (tmp_path / "uuid.py").write_text("__version__ = '9'\n")
     events, finished = run_agent("import uuid; print(uuid.__version__)", python=python)

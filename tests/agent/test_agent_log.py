@@ -108,6 +108,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
     assert [] == of_kind(events, "gap")
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_later_events_than_the_end_are_appended(run_agent, python):
     script = (
         "import sys, gc; at = [m for m in sys.modules if m == '_repro_agent']\n"
@@ -174,6 +175,7 @@ def test_the_folder_vanishes_while_training(run_agent, python, tmp_path):
     assert ("0\n", "") == (finished.stdout, finished.stderr)
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_file_size_limit(run_agent, python):
     script = AGENT_OBJECT + (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
@@ -244,6 +246,7 @@ def test_only_the_standard_library_is_imported():
     assert {"repro"} == foreign - set(sys.stdlib_module_names) - {"_sha256", "_sha2"}  # which only type checkers import
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_start_imports_few_modules(python):
     script = "import sys; print(' '.join(sorted(sys.modules)))"
     bare = subprocess.check_output([python, "-c", script], env=bare_environment(), text=True).split()

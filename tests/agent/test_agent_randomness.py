@@ -19,6 +19,7 @@ os.wait()
 """
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_an_unseeded_script_repeats_itself(run_agent, python):
     recorded, first = run_agent(UNSEEDED, python=python)
     replayed, second = run_agent(UNSEEDED, python=python, entropy=entropy_document(recorded))
@@ -40,6 +41,7 @@ def test_an_unseeded_script_repeats_itself(run_agent, python):
         ]
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_seeds_are_told_with_their_site(run_agent, python, tmp_path):
     script = (
         "import random\ndef begin():\n    random.seed(2**70)\nbegin()\nrandom.seed('text')\n"
@@ -74,6 +76,7 @@ def test_only_the_recorded_process_is_put_back(run_agent, python):
     } == {(gap["topic"], gap["subject"]) for gap in of_kind(events, "gap")}
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_seed_is_substituted_and_said(run_agent, python):
     document = {"seeds": {"main": {"random.seed": ["123", "0.25", "77"]}}}
     script = (
@@ -124,6 +127,7 @@ def test_too_many_values_are_one_gap(run_agent, python):
     assert [("randomness", "uuid.uuid4")] == [(gap["topic"], gap["subject"]) for gap in of_kind(events, "gap")]
 
 
+@pytest.mark.usefixtures("unmeasured_jobs")
 def test_drawing_more_than_was_recorded_is_a_gap(run_agent, python):
     recorded, first = run_agent("import uuid; print(uuid.uuid4())", python=python)
     replayed, second = run_agent(

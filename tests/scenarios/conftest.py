@@ -68,6 +68,11 @@ class Ran:
 Repro = Callable[..., Ran]
 
 
+@pytest.fixture(autouse=True)
+def _unmeasured(unmeasured_jobs: None) -> None:
+    """Coverage writes files in whatever it measures: no story's record may hold them."""
+
+
 @pytest.fixture
 def repro(repro_home: Path) -> Repro:
     """Return a function that runs `repro ARGUMENTS…` in a folder, with a home of this test's own."""

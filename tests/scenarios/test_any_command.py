@@ -81,7 +81,6 @@ def test_standard_input_and_bytes_pass_through(repro_home: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
-@pytest.mark.usefixtures("unmeasured_jobs")
 def test_standard_streams_that_are_closed_or_full_cost_no_run(
     closed: str, repro, repro_home: Path, tmp_path: Path
 ) -> None:

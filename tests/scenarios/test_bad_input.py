@@ -306,7 +306,6 @@ def test_a_store_on_a_file_system_without_locks_or_hard_links(
 
 @pytest.mark.strace
 @pytest.mark.parametrize("calls", ["fsync", "fdatasync", "rename,renameat,renameat2"])
-@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_disk_that_fails_when_the_run_is_sealed_costs_it_nothing(
     calls: str, repro, repro_home: Path, tmp_path: Path
 ) -> None:

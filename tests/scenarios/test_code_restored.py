@@ -344,7 +344,6 @@ def test_a_replay_imports_the_recorded_sources_and_not_those_of_today(repro, rec
     assert "MATCHED-EXACTLY" == replayed.answer["verdict"]["word"]
 
 
-@pytest.mark.usefixtures("unmeasured_jobs")
 def test_a_replay_has_the_ignored_code_that_the_run_used(repro, record, tmp_path: Path) -> None:
     script = "import generated\nopen('out.txt', 'w').write(str(generated.VALUE))\n"
     root = repository(tmp_path / "p", **{"train.py": script, ".gitignore": "/generated.py\n/out.txt\n"})

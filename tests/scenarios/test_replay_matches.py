@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("unmeasured_jobs")]
+pytestmark = pytest.mark.torch
 
 
 @pytest.mark.parametrize("options", [[], ["--unseeded"]], ids=["seeded", "unseeded"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("unmeasured_jobs")]
+pytestmark = pytest.mark.torch
 
 TRAIN = """
 import torch, torch.distributed as dist

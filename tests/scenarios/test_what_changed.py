@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("unmeasured_jobs")]
+pytestmark = pytest.mark.torch
 
 
 def test_another_learning_rate(repro, record, project: Path) -> None:
