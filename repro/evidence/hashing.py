@@ -25,7 +25,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -104,39 +104,11 @@ def digest_file(path: AnyPath, algorithm: Algorithm = "sha256") -> tuple[str, in
         UsageError: The algorithm is not installed.
     """
     try:
-        found = _stable(path, _library(algorithm), Watch(), None)
+        found = stable(path, library_of(algorithm), Watch(), None)
     except NotHashedError as error:
         raise InconclusiveError(f"{os.fsdecode(path)} has no digest: {error}") from None
     assert found is not None and found.digest is not None  # noqa: S101, PT018 - with no limit in size
     return found.digest, found.size_bytes
-
-
-def digest_files(
-    paths: Sequence[AnyPath],
-    algorithm: Algorithm = "sha256",
-    *,
-    progress: Callable[[int], None] | None = None,
-    give_up: Callable[[], bool] | None = None,
-) -> Iterator[tuple[int, Outcome]]:
-    """Hash many files and yield, for each, its index in `paths` and what came of it, in any order.
-
-    Args:
-        paths: The files; links are followed.
-        algorithm: For all of them.
-        progress: Told how many bytes were hashed so far, a few times a second at most, from any thread.
-        give_up: Asked often, from any thread, whether to stop; what is not hashed by then has an error that says so.
-
-    Raises:
-        UsageError: The algorithm is not installed.
-    """
-    from repro.evidence.manyfiles import each
-
-    library, watch = _library(algorithm), Watch(progress, give_up)
-
-    def one(path: AnyPath, limit_bytes: int | None) -> Outcome | None:
-        return _stable(path, library, watch, limit_bytes)
-
-    yield from each(paths, one, watch)
 
 
 class NotHashedError(Exception):
@@ -182,8 +154,8 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Library:
-    """Where hashers come from."""
+class Library:
+    """Where hashers of one algorithm come from."""
 
     algorithm: Algorithm
     new: Callable[[], _Hasher]
@@ -193,22 +165,39 @@ class _Library:
     """How much of a large file to read at a time."""
 
     def digest(self, hasher: _Hasher) -> str:
+        """Return the digest as text."""
         return f"{self.algorithm}:{hasher.hexdigest()}"
 
 
-def _library(algorithm: Algorithm) -> _Library:
+def library_of(algorithm: Algorithm) -> Library:
+    """Return where hashers of an algorithm come from.
+
+    Raises:
+        UsageError: The algorithm is not installed.
+    """
     if algorithm == "sha256":
-        return _Library(algorithm, hashlib.sha256, hashlib.sha256, _PIECE_BYTES)
+        return Library(algorithm, hashlib.sha256, hashlib.sha256, _PIECE_BYTES)
     try:
         from blake3 import blake3
     except ImportError as error:
         hint = 'install it (pip install blake3), or set hash = "sha256" in the project\'s settings'
         raise UsageError("the settings ask for BLAKE3, and the package blake3 is not installed", hint=hint) from error
-    return _Library(algorithm, blake3, lambda: blake3(max_threads=blake3.AUTO), _PARALLEL_PIECE_BYTES)
+    return Library(algorithm, blake3, lambda: blake3(max_threads=blake3.AUTO), _PARALLEL_PIECE_BYTES)
 
 
-def _stable(path: AnyPath, library: _Library, watch: Watch, limit_bytes: int | None) -> Outcome | None:
-    """Hash a file that somebody may be writing to: try twice, then give up."""
+def stable(path: AnyPath, library: Library, watch: Watch, limit_bytes: int | None) -> Outcome | None:
+    """Hash a file that somebody may be writing to: try twice, then give up.
+
+    Args:
+        path: The file; links are followed.
+        library: Of the algorithm.
+        watch: Told of what is hashed, and asked whether to go on.
+        limit_bytes: For a file that is larger, `None` is returned.
+
+    Raises:
+        OSError: It cannot be read.
+        NotHashedError: It is no regular file, it keeps changing, or nobody wants it any more.
+    """
     for _ in range(2):
         watch.check()
         descriptor = open_regular(path)
@@ -246,7 +235,7 @@ def _refuse_others(about: os.stat_result, path: AnyPath) -> None:
         raise OSError(errno.EINVAL, f"{kind}, not a regular file", os.fsdecode(path))
 
 
-def _hash(descriptor: int, about: os.stat_result, library: _Library, watch: Watch) -> tuple[str, int]:
+def _hash(descriptor: int, about: os.stat_result, library: Library, watch: Watch) -> tuple[str, int]:
     if about.st_size > LARGE_BYTES:
         return _hash_large(descriptor, about, library, watch)
     hasher, size_bytes = library.new(), 0
@@ -259,7 +248,7 @@ def _hash(descriptor: int, about: os.stat_result, library: _Library, watch: Watc
     return library.digest(hasher), size_bytes
 
 
-def _hash_large(descriptor: int, about: os.stat_result, library: _Library, watch: Watch) -> tuple[str, int]:
+def _hash_large(descriptor: int, about: os.stat_result, library: Library, watch: Watch) -> tuple[str, int]:
     hasher, piece = library.new_parallel(), memoryview(bytearray(library.piece_bytes))
     size_bytes = 0
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)

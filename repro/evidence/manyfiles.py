@@ -1,4 +1,4 @@
-"""Doing the same to many files: one after the other, or in threads where that is faster.
+"""Hashing many files: one after the other, or in threads where that is faster.
 
 `repro.evidence.hashing` says what was measured.
 """
@@ -10,8 +10,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from repro.errors import ReproError
-from repro.evidence.hashing import LARGE_BYTES, AnyPath, NotHashedError, Outcome, Watch
+from repro.evidence.hashing import (
+    LARGE_BYTES,
+    Algorithm,
+    AnyPath,
+    NotHashedError,
+    Outcome,
+    Watch,
+    library_of,
+    stable,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -26,41 +34,29 @@ _MOSTLY_WAITING: Final = 0.5
 """Share of the time in which a thread computes, below which files are called cold."""
 
 
-def each_file(
+def digest_files(
     paths: Sequence[AnyPath],
-    one: Callable[[AnyPath, int | None], Outcome | None],
+    algorithm: Algorithm = "sha256",
     *,
     progress: Callable[[int], None] | None = None,
     give_up: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[int, Outcome]]:
-    """Do to many files what `digest_files` does, with another way to treat one.
+    """Hash many files and yield, for each, its index in `paths` and what came of it, in any order.
 
     Args:
-        paths: The files.
-        one: Returns what came of a file, or `None` if it is larger than a limit in bytes; any `OSError` is an outcome,
-            and a `ReproError` ends it all.
-        progress: Told how many bytes were treated so far.
-        give_up: Asked before each file whether to stop.
+        paths: The files; links are followed.
+        algorithm: For all of them.
+        progress: Told how many bytes were hashed so far, a few times a second at most, from any thread.
+        give_up: Asked often, from any thread, whether to stop; what is not hashed by then has an error that says so.
+
+    Raises:
+        UsageError: The algorithm is not installed.
     """
-    watch = Watch(progress, give_up)
+    library, watch = library_of(algorithm), Watch(progress, give_up)
 
-    def watched(path: AnyPath, limit_bytes: int | None) -> Outcome | None:
-        watch.check()
-        outcome = one(path, limit_bytes)
-        watch.hashed(outcome.size_bytes if outcome else 0)
-        return outcome
+    def one(path: AnyPath, limit_bytes: int | None) -> Outcome | None:
+        return stable(path, library, watch, limit_bytes)
 
-    yield from each(paths, watched, watch)
-
-
-def each(paths: Sequence[AnyPath], one: _One, watch: Watch) -> Iterator[tuple[int, Outcome]]:
-    """Do something to many files and yield what came of each, in any order.
-
-    Args:
-        paths: The files.
-        one: As for `each_file`.
-        watch: Told to stop when nobody wants the rest.
-    """
     pool = _Pool(one, watch)
     try:
         for start in range(0, len(paths), _BATCH):
@@ -103,7 +99,7 @@ class _Pool:
         """Whether the files are such as have to be waited for. Once they are, they are all taken to be."""
         self._large: ThreadPoolExecutor | None = None
         self._waiting: ThreadPoolExecutor | None = None
-        self._outcomes: SimpleQueue[tuple[int, Outcome | ReproError]] | None = None
+        self._outcomes: SimpleQueue[tuple[int, Outcome]] | None = None
         self._pending = 0
 
     def put_large(self, index: int, path: AnyPath) -> None:
@@ -123,10 +119,7 @@ class _Pool:
             if self._outcomes.empty() and (backlog is None or self._pending <= backlog):
                 return
             self._pending -= 1
-            index, outcome = self._outcomes.get()
-            if isinstance(outcome, ReproError):
-                raise outcome
-            yield index, outcome
+            yield self._outcomes.get()
 
     def close(self) -> None:
         for threads in (self._large, self._waiting):
@@ -143,10 +136,7 @@ class _Pool:
 
     def _hash(self, task: Iterable[tuple[int, AnyPath]]) -> None:
         for index, path in task:
-            try:
-                outcome: Outcome | ReproError | None = _outcome(self.one, path, None)
-            except ReproError as error:
-                outcome = error
+            outcome = _outcome(self.one, path, None)
             if self._outcomes is not None:
                 self._outcomes.put((index, outcome or Outcome(error="it was not hashed")))
 
@@ -155,8 +145,6 @@ def _outcome(one: _One, path: AnyPath, limit_bytes: int | None) -> Outcome | Non
     """Return what came of a file, whatever it is; `None` if it is larger than the limit."""
     try:
         return one(path, limit_bytes)
-    except ReproError:
-        raise
     except NotHashedError as error:
         return Outcome(error=str(error))
     except FileNotFoundError:

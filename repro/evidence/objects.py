@@ -9,7 +9,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -18,7 +18,7 @@ from typing import Final
 
 from repro.errors import AlteredError, ExecutionError, InconclusiveError
 from repro.evidence import canonical, hashing
-from repro.evidence.hashing import AnyPath, Outcome
+from repro.evidence.hashing import AnyPath
 from repro.evidence.plain import open_plain
 
 _CHUNK_BYTES: Final = 1024 * 1024
@@ -77,44 +77,14 @@ class Objects:
             OSError: The file cannot be read, or is no regular file.
             ExecutionError: The store cannot be written to, or the disk is full.
         """
-        stored = self._put_file(path, None)
-        if stored is None or stored.digest is None:
-            hint = "try again when nothing writes to it"
-            raise InconclusiveError(f"{os.fsdecode(path)} changed while it was read", hint=hint)
-        return stored.digest, stored.size_bytes
-
-    def put_files(
-        self,
-        paths: Sequence[AnyPath],
-        *,
-        progress: Callable[[int], None] | None = None,
-        give_up: Callable[[], bool] | None = None,
-    ) -> Iterator[tuple[int, Outcome]]:
-        """Store many files and yield, for each, its index in `paths` and what came of it, in any order.
-
-        Args:
-            paths: The files; links are followed.
-            progress: Told how many bytes were stored so far, as by `hashing.digest_files`.
-            give_up: Asked whether to stop.
-
-        Raises:
-            ExecutionError: The store cannot be written to, or the disk is full.
-        """
-        from repro.evidence.manyfiles import each_file
-
-        yield from each_file(paths, self._put_file, progress=progress, give_up=give_up)
-
-    def _put_file(self, path: AnyPath, limit_bytes: int | None) -> Outcome | None:
-        """Store a file unless it is larger than the limit; one that changed meanwhile has no digest."""
         source = hashing.open_regular(path)
         try:
             about = os.fstat(source)
-            if limit_bytes is not None and about.st_size > limit_bytes:
-                return None
             digest, size_bytes = self._put_open(source, about)
             if digest is None or hashing.moment(os.fstat(source)) != hashing.moment(about):
-                return Outcome(error="it changed while it was read", about=about)
-            return Outcome(digest=digest, size_bytes=size_bytes, about=about)
+                hint = "try again when nothing writes to it"
+                raise InconclusiveError(f"{os.fsdecode(path)} changed while it was read", hint=hint)
+            return digest, size_bytes
         finally:
             os.close(source)
 

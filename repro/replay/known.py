@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from repro.evidence.hashing import Algorithm, Outcome, digest_files
+from repro.evidence.hashing import Algorithm, Outcome
+from repro.evidence.manyfiles import digest_files
 from repro.record.statcache import StatCache
 
 

@@ -280,6 +280,16 @@ def test_output_that_fills_the_disk_of_the_store_passes_through(
     )
 
 
+def record_with_failing(calls: str, error: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Record a job while these system calls of the recorder fail; a call that is not traced is not tampered with."""
+    argv = [sys.executable, "-m", "repro", "record", "--no-trace", "--lock-timeout", "0", "--", *job(folder, "")]
+    injected = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]
+    done = subprocess.run([*injected, *argv], cwd=folder, capture_output=True, text=True, check=False)
+    assert (7, LAST_WORDS) == (done.returncode, done.stdout), done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
 @pytest.mark.strace
 @pytest.mark.parametrize(
     ("calls", "error"),
@@ -292,13 +302,9 @@ def test_output_that_fills_the_disk_of_the_store_passes_through(
 def test_a_store_on_a_file_system_without_locks_or_hard_links(
     calls: str, error: str, repro, repro_home: Path, tmp_path: Path
 ) -> None:
-    """As on NFS without a lock daemon, or on exFAT. (A call that is not traced is not tampered with either.)"""
+    """As on NFS without a lock daemon, or on exFAT."""
     folder = tmp_path / "project"
-    argv = [sys.executable, "-m", "repro", "record", "--no-trace", "--lock-timeout", "0", "--", *job(folder, "")]
-    injected = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]
-    done = subprocess.run([*injected, *argv], cwd=folder, capture_output=True, text=True, check=False)
-    assert (7, LAST_WORDS) == (done.returncode, done.stdout), done.stderr
-    assert "Traceback" not in done.stderr
+    done = record_with_failing(calls, error, folder)
     assert "was not sealed" not in done.stderr, done.stderr
     assert 0 == repro("verify", "@last", cwd=folder).exit_status
     assert 7 == json.loads(repro("show", "@last", "--json", cwd=folder).out)["run"]["exit_code"]
@@ -310,9 +316,5 @@ def test_a_disk_that_fails_when_the_run_is_sealed_costs_it_nothing(
     calls: str, repro, repro_home: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "project"
-    argv = [sys.executable, "-m", "repro", "record", "--no-trace", "--lock-timeout", "0", "--", *job(folder, "")]
-    injected = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:error=EIO"]
-    done = subprocess.run([*injected, *argv], cwd=folder, capture_output=True, text=True, check=False)
-    assert (7, LAST_WORDS) == (done.returncode, done.stdout), done.stderr
-    assert "Traceback" not in done.stderr
+    done = record_with_failing(calls, "EIO", folder)
     assert "was not sealed" in done.stderr or 0 == repro("verify", "@last", cwd=folder).exit_status

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from repro.evidence.model import (
     CodeFile,
@@ -151,26 +151,6 @@ class Context:
     """Just before the code tree was captured, in nanoseconds since the epoch."""
     patience: Patience = field(default_factory=lambda: Patience(0.0))
     progress: Callable[[str], None] = lambda message: None
-
-
-class Capture(Protocol):
-    """What the recorder calls; a capture may leave out any of these."""
-
-    def before(self, context: Context) -> Findings:
-        """Look before the command starts."""
-        ...
-
-    def alongside(self, context: Context) -> Findings:
-        """Look from the command's start."""
-        ...
-
-    def beside(self, context: Context) -> Findings:
-        """Look while the command runs."""
-        ...
-
-    def after(self, context: Context) -> Findings:
-        """Look when the command has ended."""
-        ...
 
 
 def observed(topic: str, name: str, value: object) -> Fact:

@@ -40,8 +40,9 @@ def alongside(context: Context) -> Findings:
     facts.update(_processor())
     facts.update(processors.layout())
     facts.update(_limits())
-    facts["disk.root"] = disks.describe(Path("/"))
-    facts["disk.code"] = disks.describe(context.root)
+    mounts = disks.Mounts()
+    facts["disk.root"] = mounts.describe(Path("/"))
+    facts["disk.code"] = mounts.describe(context.root)
     gpus, gaps = _gpus(context)
     facts.update(gpus)
     found = processors.accelerators()
@@ -56,7 +57,8 @@ def after(context: Context) -> Findings:
     inputs = (file.path for file in context.findings.data_files if file.role == "input" and file.category == "data")
     names = {path.rpartition("/")[0] for path in inputs}
     folders = {context.root / os.fsdecode(canonical.decode_path(name)) for name in names}
-    found = {disks.describe(folder) for folder in sorted(folders)[:_MAX_DATA_FOLDERS]} - {None}
+    mounts = disks.Mounts()
+    found = {mounts.describe(folder) for folder in sorted(folders)[:_MAX_DATA_FOLDERS]} - {None}
     value = "; ".join(sorted(map(str, found)))
     return Findings(facts=(observed("hardware", "disk.data", value),) if value else ())
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from repro.evidence import canonical, hashing
+from repro.evidence import canonical, manyfiles
 from repro.evidence.canonical import decode_path, encode_path, storable
 from repro.evidence.model import DataFile, FileChange, Gap, Program
 from repro.evidence.times import utc, utc_ns
@@ -260,5 +260,5 @@ def _program_digests(paths: Iterable[str]) -> dict[str, str | None]:
     """Return digests by path; a program under several names is hashed once."""
     places = {path: os.path.realpath(decode_path(path)) for path in paths}
     files = list(dict.fromkeys(places.values()))
-    found = {files[index]: outcome.digest for index, outcome in hashing.digest_files(files)}
+    found = {files[index]: outcome.digest for index, outcome in manyfiles.digest_files(files)}
     return {path: found[place] for path, place in places.items()}

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Final
 
-from repro.evidence import hashing
+from repro.evidence import manyfiles
 from repro.record.capture import Context
 
 _SHORT_SECONDS: Final = 2.0
@@ -67,7 +67,7 @@ class HashedAhead:
                 continue
             if cache.digest(path, about) is not None:
                 continue
-            for _, outcome in hashing.digest_files(
+            for _, outcome in manyfiles.digest_files(
                 [path], context.settings.hash, give_up=lambda: context.patience.lost
             ):
                 if outcome.digest is not None and outcome.about is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from repro.errors import InconclusiveError
-from repro.evidence import hashing
+from repro.evidence import hashing, manyfiles
 from repro.evidence.canonical import decode_path
 from repro.evidence.model import CodeFile, Gap
 from repro.record.capture import Context
@@ -181,7 +181,9 @@ class Moments:
             by_algorithm.setdefault(self._algorithm(path), []).append(path)
         for algorithm, paths in by_algorithm.items():
             cache, places = self._cache(algorithm), [decode_path(path) for path in paths]
-            for index, outcome in hashing.digest_files(places, algorithm, give_up=lambda: self._context.patience.lost):
+            for index, outcome in manyfiles.digest_files(
+                places, algorithm, give_up=lambda: self._context.patience.lost
+            ):
                 self._say(paths[index])
                 if outcome.digest is not None and outcome.about is not None:
                     cache.remember(places[index], outcome.about, outcome.digest)

@@ -13,27 +13,38 @@ from repro.record.redact import url
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
-def describe(folder: Path, root: Path = Path("/")) -> str | None:
-    """Return the file system below a folder in one line, such as `ext4 rw on /dev/sda1 (Samsung SSD 980, solid state)`.
-
-    No serial numbers; credentials of network file systems are left out.
+class Mounts:
+    """The file systems as they are mounted now.
 
     Args:
-        folder: Absolute.
         root: Where `/proc` and `/sys` are found.
     """
-    best: tuple[int, list[str]] | None = None
-    path = os.path.realpath(folder)
-    for line in _text(root / "proc/self/mountinfo").splitlines():
-        fields = line.split(" ")
-        if len(fields) < 10 or " - " not in line:
-            continue
-        point = _ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4])
-        inside = point == "/" or path == point or path.startswith(f"{point}/")
-        # Of two mounts on one point, the later one hides the earlier.
-        if inside and (best is None or len(point) >= best[0]):
-            best = (len(point), fields)
-    return _sentence(best[1], root) if best else None
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._fields: dict[str, list[str]] = {}
+        for line in _text(root / "proc/self/mountinfo").splitlines():
+            fields = line.split(" ")
+            if len(fields) >= 10 and " - " in line:  # of two mounts on one point, the later one hides the earlier
+                self._fields[_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4])] = fields
+        self._sentences: dict[str, str] = {}
+
+    def describe(self, folder: Path) -> str | None:
+        """Return the file system below a folder in one line, such as `ext4 rw on /dev/sda1 (Samsung SSD 980, …)`.
+
+        No serial numbers; credentials of network file systems are left out.
+
+        Args:
+            folder: Absolute.
+        """
+        point = os.path.realpath(folder)
+        while point not in self._fields:
+            if point == "/":
+                return None
+            point = os.path.dirname(point)  # noqa: PTH120 - text, of many folders
+        if point not in self._sentences:
+            self._sentences[point] = _sentence(self._fields[point], self._root)
+        return self._sentences[point]
 
 
 def _sentence(fields: list[str], root: Path) -> str:

@@ -5,7 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from repro.evidence.hashing import digest_file, digest_files
+from repro.evidence.hashing import digest_file
+from repro.evidence.manyfiles import digest_files
 
 algorithm, target = sys.argv[1], Path(sys.argv[2])
 started = time.perf_counter()

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from repro.evidence.hashing import digest_files
+from repro.evidence.manyfiles import digest_files
 from repro.record.statcache import StatCache
 
 target, folder = sys.argv[1], Path(sys.argv[2])

@@ -59,7 +59,7 @@ def test_many_files_small_and_large_are_all_answered_once(algorithm: Algorithm, 
     for n, size in enumerate(sizes):
         (tmp_path / str(n)).write_bytes(bytes([n % 256]) * size)
     paths = [tmp_path / str(n) for n in range(300)]
-    outcomes = sorted(hashing.digest_files(paths, algorithm), key=lambda each: each[0])
+    outcomes = sorted(manyfiles.digest_files(paths, algorithm), key=lambda each: each[0])
     assert list(range(300)) == [index for index, _ in outcomes]
     assert sizes == [outcome.size_bytes for _, outcome in outcomes]
     assert [expected(path.read_bytes(), algorithm) for path in paths] == [outcome.digest for _, outcome in outcomes]
@@ -73,7 +73,7 @@ def test_files_that_have_to_be_waited_for_are_hashed_by_many_threads(
     for n in range(700):
         (tmp_path / str(n)).write_bytes(b"%d" % n)
     paths = [tmp_path / str(n) for n in range(700)] + [tmp_path / "missing"]
-    found = dict(hashing.digest_files(paths))
+    found = dict(manyfiles.digest_files(paths))
     assert [expected(b"%d" % n) for n in range(700)] == [found[n].digest for n in range(700)]
     assert "it is gone" == found[700].error
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("hashing")]
@@ -101,7 +101,7 @@ def test_what_is_no_regular_file_is_refused_at_once(make, reason: str, tmp_path:
     make(Path("thing"))
     with pytest.raises(OSError, match=reason):
         hashing.digest_file("thing")
-    ((_, outcome),) = hashing.digest_files([b"thing"])
+    ((_, outcome),) = manyfiles.digest_files([b"thing"])
     assert outcome.digest is None
     assert re.match("it (is gone|could not be read: )", outcome.error or "")
     assert re.search(reason, outcome.error or "")
@@ -146,7 +146,7 @@ def test_a_file_that_keeps_changing_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "fstat", Meddler(file, -1))
     with pytest.raises(InconclusiveError, match="file has no digest: it changed while it was read, twice"):
         hashing.digest_file(file)
-    ((_, outcome),) = hashing.digest_files([file])
+    ((_, outcome),) = manyfiles.digest_files([file])
     assert "it changed while it was read, twice" == outcome.error
 
 
@@ -154,8 +154,8 @@ def test_a_file_that_is_cut_short_while_it_is_read_kills_nobody(tmp_path: Path) 
     """A memory map would be answered with SIGBUS."""
     file = tmp_path / "file"
     script = (
-        "import sys; from repro.evidence import hashing\n"
-        "for _ in range(30): print([o.error for _, o in hashing.digest_files([sys.argv[1], sys.argv[1]])])\n"
+        "import sys; from repro.evidence import manyfiles\n"
+        "for _ in range(30): print([o.error for _, o in manyfiles.digest_files([sys.argv[1], sys.argv[1]])])\n"
     )
     root = Path(hashing.__file__).parents[2]
     file.write_bytes(bytes(40 * PIECE))
@@ -207,10 +207,10 @@ def test_progress_is_told_and_hashing_can_be_given_up(tmp_path: Path, monkeypatc
     (tmp_path / "small").write_bytes(b"small")
     paths = [tmp_path / "large", tmp_path / "small", tmp_path / "large"]
     told: list[int] = []
-    assert 3 == len(list(hashing.digest_files(paths, progress=told.append)))
+    assert 3 == len(list(manyfiles.digest_files(paths, progress=told.append)))
     assert 16 * PIECE + 5 == max(told)
     told.clear()
-    stopped = dict(hashing.digest_files(paths, progress=told.append, give_up=lambda: bool(told)))
+    stopped = dict(manyfiles.digest_files(paths, progress=told.append, give_up=lambda: bool(told)))
     assert 3 == len(stopped)
     assert 1 <= sum(outcome.error is not None for outcome in stopped.values())
     assert {"it was not hashed to the end: hashing was given up", None} >= {each.error for each in stopped.values()}
@@ -220,7 +220,7 @@ def test_progress_is_told_and_hashing_can_be_given_up(tmp_path: Path, monkeypatc
 def test_a_reader_that_stops_early_waits_for_no_thread(tmp_path: Path) -> None:
     for n in range(6):
         os.truncate(os.open(tmp_path / str(n), os.O_CREAT | os.O_WRONLY), 4_000_000_000_000)
-    outcomes = hashing.digest_files([b"/dev/null", *(tmp_path / str(n) for n in range(6))])
+    outcomes = manyfiles.digest_files([b"/dev/null", *(tmp_path / str(n) for n in range(6))])
     assert 0 == next(outcomes)[0]
     outcomes.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("hashing")]
@@ -233,7 +233,7 @@ def test_what_goes_wrong_in_a_thread_is_said(tmp_path: Path, monkeypatch: pytest
     def fail(hashed_bytes: int) -> None:
         raise RuntimeError("no terminal")
 
-    outcomes = dict(hashing.digest_files([tmp_path / "large"] * 2, progress=fail))
+    outcomes = dict(manyfiles.digest_files([tmp_path / "large"] * 2, progress=fail))
     assert {"it could not be hashed: RuntimeError: no terminal"} == {each.error for each in outcomes.values()}
 
 

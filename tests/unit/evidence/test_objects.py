@@ -6,14 +6,13 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from repro.errors import AlteredError, ExecutionError, InconclusiveError
-from repro.evidence import canonical, manyfiles, objects
+from repro.evidence import canonical, objects
 from repro.evidence.objects import Objects
 from repro.evidence.store import Store
 
@@ -143,46 +142,6 @@ def test_many_writers_of_the_same_object_never_show_a_part(tmp_path: Path) -> No
     ]
     assert [(0, b"")] * 4 == [(worker.wait(), worker.communicate()[1]) for worker in workers]
     assert 40 == sum(path.is_file() for path in (tmp_path / "objects").rglob("*"))
-
-
-def test_many_files_are_stored(store: Store, tmp_path: Path) -> None:
-    contents = [b"%d" % (n % 200) * (n % 50) if n % 90 else os.urandom(3 * 1024 * 1024) for n in range(400)]
-    for n, data in enumerate(contents):
-        (tmp_path / str(n)).write_bytes(data)
-    os.mkfifo(tmp_path / "fifo")
-    paths = [*(tmp_path / str(n) for n in range(400)), tmp_path / "fifo", tmp_path / "missing"]
-    for _ in range(2):
-        found = dict(store.objects.put_files(paths))
-        assert [canonical.digest(data) for data in contents] == [found[n].digest for n in range(400)]
-        assert [len(data) for data in contents] == [found[n].size_bytes for n in range(400)]
-        assert "it could not be read: a named pipe (FIFO), not a regular file" == found[400].error
-        assert "it is gone" == found[401].error
-    assert all(data == store.objects.get(canonical.digest(data)) for data in contents)
-    assert len(set(contents)) == sum(path.is_file() for path in store.objects.root.rglob("*"))
-
-
-def test_many_threads_store_files_that_have_to_be_waited_for(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(manyfiles, "_MOSTLY_WAITING", float("inf"))
-    for n in range(500):
-        (tmp_path / str(n)).write_bytes(b"%d" % (n % 100))
-    found = dict(store.objects.put_files([tmp_path / str(n) for n in range(500)]))
-    assert [canonical.digest(b"%d" % (n % 100)) for n in range(500)] == [found[n].digest for n in range(500)]
-    store.objects.sync({found[n].digest or "" for n in range(500)})
-
-
-def test_a_store_that_fails_ends_the_storing_of_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    for n in range(300):
-        (tmp_path / str(n)).write_bytes(b"%d" % n)
-    paths = [tmp_path / str(n) for n in range(300)]
-    for waiting in (0.0, float("inf")):
-        monkeypatch.setattr(manyfiles, "_MOSTLY_WAITING", waiting)
-        with pytest.raises(ExecutionError, match="cannot write to the object store") as caught:
-            list(Objects(tmp_path / "file" / "objects").put_files(paths))
-        assert "REPRO_HOME" in (caught.value.hint or "")
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hashing")]
 
 
 def test_a_store_that_is_removed_meanwhile_is_made_anew(store: Store) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from repro.evidence import hashing
+from repro.evidence import hashing, manyfiles
 from repro.evidence.canonical import encode_path
 from repro.evidence.model import Gap
 from repro.record.capture import code, data
@@ -251,7 +251,7 @@ def test_a_file_that_cannot_be_hashed_is_a_gap(project: Path, look, monkeypatch)
     def fail(paths: list[bytes], algorithm: str = "sha256", **options):
         yield from ((index, hashing.Outcome(error="it could not be read")) for index, _ in enumerate(paths))
 
-    monkeypatch.setattr(moments.hashing, "digest_files", fail)
+    monkeypatch.setattr(moments.manyfiles, "digest_files", fail)
     found = look(opened(project / "in"))
     assert rows(found) == {("in", "input"): ("data", None, False)}
     assert ("in", "it could not be hashed: it could not be read") in [(gap.subject, gap.reason) for gap in found.gaps]
@@ -493,9 +493,9 @@ def test_declared_data_are_hashed_while_the_command_runs(
 ) -> None:
     monkeypatch.setattr(hashedahead, "_SHORT_SECONDS", 0.0)
     read: list[list[bytes]] = []
-    digest_files = hashing.digest_files
+    digest_files = manyfiles.digest_files
     monkeypatch.setattr(
-        hashing, "digest_files", lambda paths, *a, **k: read.append(paths) or digest_files(paths, *a, **k)
+        manyfiles, "digest_files", lambda paths, *a, **k: read.append(paths) or digest_files(paths, *a, **k)
     )
     ctx = context(project, declared=("set",))
     data.alongside(ctx)

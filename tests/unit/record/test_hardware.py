@@ -90,10 +90,11 @@ def test_a_folder_lies_on_the_mount_nearest_to_it(tmp_path: Path) -> None:
     (tmp_path / "sys/dev/block").mkdir(parents=True)
     (tmp_path / "sys/dev/block/8:1").symlink_to(tmp_path / "devices/sda/sda1")
     expected = "ext4 ro on /dev/sda1 (Samsung SSD 980, solid state or virtual)"
-    assert expected == disks.describe(data / "set", tmp_path) == disks.describe(data, tmp_path)
-    assert "nfs4 rw on server:/export" == disks.describe(Path(f"{data}2/x"), tmp_path)
-    assert "overlay rw on overlay" == disks.describe(Path("/elsewhere"), tmp_path)
-    assert disks.describe(data, tmp_path / "nowhere") is None
+    mounts = disks.Mounts(tmp_path)
+    assert expected == mounts.describe(data / "set") == mounts.describe(data)
+    assert "nfs4 rw on server:/export" == mounts.describe(Path(f"{data}2/x"))
+    assert "overlay rw on overlay" == mounts.describe(Path("/elsewhere"))
+    assert disks.Mounts(tmp_path / "nowhere").describe(data) is None
 
 
 def test_what_the_data_lie_on_is_told_once_they_are_known(tmp_path: Path, context) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro.evidence import hashing
+from repro.evidence import manyfiles
 from repro.record import statcache
 from repro.record.statcache import StatCache
 
@@ -247,7 +247,7 @@ def test_a_cache_that_cannot_be_written_is_no_trouble(tmp_path: Path, old_file) 
 def test_what_hashing_says_of_a_file_is_what_the_cache_wants(directory: Path, old_file) -> None:
     path = old_file()
     cache = StatCache(directory)
-    ((_, outcome),) = hashing.digest_files([path])
+    ((_, outcome),) = manyfiles.digest_files([path])
     assert outcome.about is not None
     assert outcome.digest is not None
     cache.remember(path, outcome.about, outcome.digest)
