@@ -31,7 +31,10 @@ _BRACKET_OR_STRING = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOT
 
 def encode_path(path: os.PathLike[str] | os.PathLike[bytes] | str | bytes) -> str:
     r"""Return a path as text that loses nothing: UTF-8, backslashes doubled, bytes that are not UTF-8 as `\xNN`."""
-    return os.fsencode(path).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    raw = path if isinstance(path, bytes) else os.fsencode(path)
+    if b"\\" in raw:  # hardly ever, and there are many
+        raw = raw.replace(b"\\", b"\\\\")
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def decode_path(text: str) -> bytes:

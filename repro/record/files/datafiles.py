@@ -126,9 +126,9 @@ class _Rows:
     def add_declared(self, context: Context) -> None:
         """Add what the user declared and nothing was seen to read; what the run made there is no input."""
         nobody = Touched(path="", process_key="", library="", at=context.started_at_ns / 1e9, existed=True)
-        for raw in datasets.declared(context.declared, context.working_directory):
-            path, about = encode_path(raw), state(raw)
-            if about is None or path in self._history.outputs:
+        for raw, about in datasets.declared(context.declared, context.working_directory):
+            path = encode_path(raw)
+            if path in self._history.outputs:
                 continue
             known = self._found.get((self._territory.relative(path), "input"))
             if known is not None:

@@ -15,9 +15,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -79,8 +81,8 @@ class Grouped:
     gaps: tuple[Gap, ...]
 
 
-def declared(paths: Iterable[str], cwd: Path) -> Iterator[bytes]:
-    """Yield every regular file that the user declared: each path itself, or all that lies below it.
+def declared(paths: Iterable[str], cwd: Path) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Yield every regular file that the user declared, with its state: each path itself, or all that lies below it.
 
     Links are followed, each folder once.
 
@@ -90,30 +92,48 @@ def declared(paths: Iterable[str], cwd: Path) -> Iterator[bytes]:
     """
     for path in paths:
         start = os.path.abspath(os.path.join(os.fsencode(cwd), os.fsencode(path)))  # noqa: PTH100, PTH118 - bytes
-        if not os.path.isdir(start):  # noqa: PTH112 - bytes
-            yield start
-            continue
-        yield from _below(start)
+        with suppress(OSError):
+            about = os.stat(start)  # noqa: PTH116 - bytes
+            if stat.S_ISDIR(about.st_mode):
+                yield from _below(start)
+            else:
+                yield start, about
 
 
-def _below(start: bytes) -> Iterator[bytes]:
+def _below(start: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
     """Yield the regular files below a folder, in order; what cannot be listed holds none."""
     seen: set[tuple[int, int]] = set()
     left = [start]
     while left:
-        folder = left.pop()
         folders: list[bytes] = []
-        files: list[bytes] = []
+        files: list[tuple[bytes, os.stat_result]] = []
         with suppress(OSError):
-            about = os.stat(folder)  # noqa: PTH116 - bytes
-            if (about.st_dev, about.st_ino) in seen:
-                continue
-            seen.add((about.st_dev, about.st_ino))
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    (folders if entry.is_dir() else files if entry.is_file() else []).append(entry.path)
+            _list(left.pop(), seen, folders, files)
         left.extend(sorted(folders, reverse=True))
-        yield from sorted(files)
+        yield from sorted(files, key=itemgetter(0))
+
+
+def _list(
+    folder: bytes, seen: set[tuple[int, int]], folders: list[bytes], files: list[tuple[bytes, os.stat_result]]
+) -> None:
+    """List one folder, unless it was seen: by its descriptor, as to look up the whole path of each file costs more."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        about = os.fstat(descriptor)
+        if (about.st_dev, about.st_ino) in seen:
+            return
+        seen.add((about.st_dev, about.st_ino))
+        prefix = folder.rstrip(b"/") + b"/"
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                with suppress(OSError):  # a link to nowhere
+                    about = entry.stat()
+                    if stat.S_ISREG(about.st_mode):
+                        files.append((prefix + os.fsencode(entry.name), about))
+                    elif stat.S_ISDIR(about.st_mode):
+                        folders.append(prefix + os.fsencode(entry.name))
+    finally:
+        os.close(descriptor)
 
 
 def group(files: Iterable[_Member], context: Context) -> Grouped:

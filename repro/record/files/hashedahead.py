@@ -58,13 +58,9 @@ class HashedAhead:
 
         context = self._context
         cache, saved_at = data_cache(context, context.settings.hash), time.monotonic()
-        for path in datasets.declared(context.declared, context.working_directory):
+        for path, about in datasets.declared(context.declared, context.working_directory):
             if context.patience.lost:
                 break
-            try:
-                about = os.stat(path)  # noqa: PTH116 - bytes
-            except OSError:
-                continue
             if cache.digest(path, about) is not None:
                 continue
             for _, outcome in manyfiles.digest_files(

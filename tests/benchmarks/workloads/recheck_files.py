@@ -4,24 +4,21 @@ The first call fills the cache, and must come a while after the files were writt
 needs to list the files, look at each, and find its digest; reading the cache is part of it.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
 
 from repro.evidence.manyfiles import digest_files
+from repro.record.files.datasets import declared
 from repro.record.statcache import StatCache
 
 target, folder = sys.argv[1], Path(sys.argv[2])
 started = time.perf_counter()
 cache = StatCache(folder, "sha256")
 unknown = []
-for parent, _, names in os.walk(os.fsencode(target)):
-    for name in names:
-        path = os.path.join(parent, name)
-        about = os.stat(path)
-        if cache.digest(path, about) is None:
-            unknown.append((path, about))
+for path, about in declared((target,), Path.cwd()):
+    if cache.digest(path, about) is None:
+        unknown.append((path, about))
 print(f"seconds: {time.perf_counter() - started}")
 print(f"unknown: {len(unknown)}")
 for number, outcome in digest_files([path for path, _ in unknown], "sha256"):

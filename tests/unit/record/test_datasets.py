@@ -137,5 +137,5 @@ def test_declared_folders_are_walked_links_followed_each_once(tmp_path: Path) ->
     (tmp_path / "set" / "broken").symlink_to("nowhere")
     os.mkfifo(tmp_path / "set" / "fifo")
     (tmp_path / "one").write_text("1")
-    found = [os.fsdecode(path) for path in datasets.declared(("set", "one"), tmp_path)]
+    found = [os.fsdecode(path) for path, _ in datasets.declared(("set", "one"), tmp_path)]
     assert found == [f"{tmp_path}/set/a", f"{tmp_path}/set/deep/b", f"{tmp_path}/one"]
