@@ -9,8 +9,8 @@ How files are read was decided by measurement (2 cores with SHA extensions; 2 Gi
   into memory gains 5 % and is refused: a file that is cut short while it is mapped kills the process with SIGBUS.
 - Several large files are hashed side by side, one a core: both libraries let go of Python's lock.
 - Small files that are in the page cache are hashed by one thread: with a pool they only wait for Python's lock (0.19 s
-  alone, 0.45 s in a pool). Once hashing mostly waits, for a disk or a server, a pool keeps several requests in flight
-  (cold: 0.9 s, not 1.5 s).
+  alone, 0.45 s in a pool). Once hashing mostly waits, for a disk or a server, a pool keeps several requests in flight,
+  and has the kernel read some files ahead: 50,000 files of 40 kB are read in 4 s, not in 9.
 - Holes are read like anything else, but for large files that are nearly nothing else: there zeros are hashed without
   reading them (4 GiB of holes: SHA-256 2.0 s, not 3.4 to 11 s, and the page cache is left alone), after an `fsync`,
   because file systems have been known to report holes where data were still to be written.
@@ -25,7 +25,8 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -49,6 +50,8 @@ _PIECE_BYTES: Final = 1024 * 1024
 _PARALLEL_PIECE_BYTES: Final = 8 * 1024 * 1024
 """Enough for BLAKE3 to share among cores."""
 LARGE_BYTES: Final = 1024 * 1024
+READ_AHEAD_BYTES: Final = 1024 * 1024
+"""Of each file: the rest of a large one is read ahead by the kernel itself."""
 _SPARSE_BYTES: Final = 256 * 1024 * 1024
 _SPARSE_FACTOR: Final = 8
 """A file of that size or more is sparse if it takes up less than an eighth of it."""
@@ -227,6 +230,31 @@ def open_regular(path: AnyPath) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def read_ahead(paths: Sequence[AnyPath]) -> None:
+    """Have the kernel begin to read regular files that will be read in a moment, so that the disk is asked for many.
+
+    Nothing happens if the first one is in memory; what cannot be opened is passed over: whoever reads it says why.
+    """
+    for number, path in enumerate(paths):
+        with suppress(OSError):
+            descriptor = open_regular(path)
+            try:
+                if number == 0 and _is_in_memory(descriptor):
+                    return
+                os.posix_fadvise(descriptor, 0, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(descriptor)
+
+
+def _is_in_memory(descriptor: int) -> bool:
+    """Say whether a file's first byte can be had without waiting."""
+    try:
+        os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except OSError:  # it would have to be waited for, or this file system cannot tell
+        return False
+    return True
 
 
 def _refuse_others(about: os.stat_result, path: AnyPath) -> None:

@@ -18,6 +18,7 @@ from repro.evidence.hashing import (
     Outcome,
     Watch,
     library_of,
+    read_ahead,
     stable,
 )
 
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 _One = Callable[[AnyPath, "int | None"], "Outcome | None"]
 
 _BATCH: Final = 128
-_COLD_THREADS: Final = 16
-_COLD_TASK: Final = 8
+_COLD_THREADS: Final = 8
+_COLD_TASK: Final = 32
+"""Files that one thread asks the kernel for before it reads the first."""
+_COLD_BACKLOG: Final = 2 * _COLD_THREADS * _COLD_TASK
 _MOSTLY_WAITING: Final = 0.5
 """Share of the time in which a thread computes, below which files are called cold."""
 
@@ -63,7 +66,7 @@ def digest_files(
             batch = range(start, min(start + _BATCH, len(paths)))
             if pool.cold:
                 pool.put_cold(batch, paths)
-                yield from pool.done(backlog=8 * _COLD_THREADS)
+                yield from pool.done(backlog=_COLD_BACKLOG)
             else:
                 yield from _in_turn(batch, paths, pool, alone=len(paths) == 1)
                 yield from pool.done(backlog=None)
@@ -111,7 +114,7 @@ class _Pool:
         self._waiting = self._waiting or self._threads(_COLD_THREADS)
         self._pending += len(indices)
         for start in range(0, len(indices), _COLD_TASK):
-            self._waiting.submit(self._hash, tuple((i, paths[i]) for i in indices[start : start + _COLD_TASK]))
+            self._waiting.submit(self._hash_cold, tuple((i, paths[i]) for i in indices[start : start + _COLD_TASK]))
 
     def done(self, backlog: int | None) -> Iterator[tuple[int, Outcome]]:
         """Yield what is done; wait until no more than `backlog` files are left, or for nothing if that is `None`."""
@@ -133,6 +136,10 @@ class _Pool:
 
         self._outcomes = self._outcomes or SimpleQueue()
         return ThreadPoolExecutor(count, thread_name_prefix="hashing")
+
+    def _hash_cold(self, task: Sequence[tuple[int, AnyPath]]) -> None:
+        read_ahead([path for _, path in task])
+        self._hash(task)
 
     def _hash(self, task: Iterable[tuple[int, AnyPath]]) -> None:
         for index, path in task:

@@ -13,6 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from repro.evidence import hashing
 from repro.evidence.canonical import decode_path, encode_path
 from repro.evidence.model import CodeFile, Gap
 from repro.evidence.objects import Objects
@@ -46,7 +47,7 @@ _CODE: Final = (
     b".cu",
 )
 _MANY_FILES: Final = 500
-_BATCH: Final = 16
+_BATCH: Final = 32
 _THREADS: Final = 8
 _MAX_NAMED_GAPS: Final = 100
 State = Literal["committed", "modified", "untracked", "ignored", "editable", "plain"]
@@ -209,6 +210,7 @@ class _Taking:
                 yield from ahead.popleft().result()
 
     def _batch(self, unread: list[tuple[bytes, os.stat_result]]) -> list[_Looked]:
+        hashing.read_ahead([self._full(path) for path, about in unread if stat.S_ISREG(about.st_mode)])
         return [self._read(item) for item in unread]
 
     def _full(self, path: bytes) -> bytes:

@@ -79,6 +79,37 @@ def test_files_that_have_to_be_waited_for_are_hashed_by_many_threads(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("hashing")]
 
 
+def forget(path: Path) -> None:
+    """Have the kernel forget what it holds of a file."""
+    descriptor = os.open(path, os.O_RDWR)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+
+
+def is_in_memory(path: Path) -> bool:
+    with path.open("rb") as file:
+        return hashing._is_in_memory(file.fileno())
+
+
+def test_files_are_read_ahead_where_the_first_is_not_in_memory(tmp_path: Path) -> None:
+    first, second, pipe = tmp_path / "first", tmp_path / "second", tmp_path / "pipe"
+    for path in (first, second):
+        path.write_bytes(bytes(100_000))
+        forget(path)
+    os.mkfifo(pipe)
+    if is_in_memory(second):
+        pytest.skip("this file system forgets nothing")
+    hashing.read_ahead([first, tmp_path / "missing", pipe, second])
+    deadline = time.monotonic() + 30
+    while not (is_in_memory(first) and is_in_memory(second)):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    forget(second)
+    hashing.read_ahead([first, second])
+    assert not is_in_memory(second)
+
+
 def make_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
