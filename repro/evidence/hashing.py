@@ -26,7 +26,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -232,20 +231,29 @@ def open_regular(path: AnyPath) -> int:
     return descriptor
 
 
-def read_ahead(paths: Sequence[AnyPath]) -> None:
+def read_ahead(paths: Sequence[AnyPath], open_file: Callable[[AnyPath], int] | None = None) -> None:
     """Have the kernel begin to read regular files that will be read in a moment, so that the disk is asked for many.
 
     Nothing happens if the first one is in memory; what cannot be opened is passed over: whoever reads it says why.
+
+    Args:
+        paths: The files.
+        open_file: How to open one: `open_regular`, unless they are known to be regular files.
     """
+    open_file = open_file or open_regular
     for number, path in enumerate(paths):
-        with suppress(OSError):
-            descriptor = open_regular(path)
-            try:
-                if number == 0 and _is_in_memory(descriptor):
-                    return
-                os.posix_fadvise(descriptor, 0, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
-            finally:
-                os.close(descriptor)
+        try:
+            descriptor = open_file(path)
+        except OSError:
+            continue
+        try:
+            if number == 0 and _is_in_memory(descriptor):
+                return
+            os.posix_fadvise(descriptor, 0, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
 
 
 def _is_in_memory(descriptor: int) -> bool:

@@ -95,6 +95,7 @@ class StatCache:
         self._algorithm: Algorithm = algorithm
         self._roots = sorted((root.rstrip(b"/") + b"/" for root in roots), key=len, reverse=True)
         self._opened_at_ns = time.time_ns()
+        self._today = _today()
         self._regions: dict[bytes, _Region] = {}
         self._region_of_folder: dict[bytes, _Region] = {}
 
@@ -142,7 +143,7 @@ class StatCache:
             return
         folder = path[: path.rfind(b"/") + 1]
         region = self._region_of_folder.get(folder) or self._region(folder)
-        region.fresh[path] = (_key(about), _today(), text)
+        region.fresh[path] = (_key(about), self._today, text)
 
     def save(self) -> None:
         """Write what was found; bound the size of the cache."""

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from repro.errors import InconclusiveError
 from repro.evidence import canonical
+from repro.evidence.hashing import AnyPath
 from repro.evidence.objects import Objects
 
 IN_MEMORY_BYTES: Final = 1024 * 1024
@@ -26,9 +27,9 @@ class NotKeptError(Exception):
     """The content of a file was not kept; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Content:
-    """What a path holds."""
+    """What a path holds. Like `Read` not frozen: there are as many as files, and each would take twice as long."""
 
     kind: Literal["file", "symlink"]
     mode: int
@@ -41,7 +42,7 @@ class Content:
     mtime_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """What was read of a path, not stored yet."""
 
@@ -128,10 +129,14 @@ def _stable(full: bytes, algorithms: tuple[str, ...]) -> Read:
     raise NotKeptError("it changed while it was read")
 
 
+def open_plain(full: AnyPath) -> int:
+    """Open what was a regular file when it was looked at; a FIFO that took its place since is not waited for."""
+    return os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _file(full: bytes, algorithms: tuple[str, ...]) -> Read | None:
     """Read a file once; `None` if it changed meanwhile."""
-    # O_NONBLOCK: a FIFO may have taken the place of the file since it was looked at.
-    descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = open_plain(full)
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
