@@ -206,6 +206,42 @@ CREATE TABLE metric (
     at_seconds DOUBLE NOT NULL              -- since the process started
 );
 
+-- The tensors that fingerprints are of. A list stands from its step on, until another list of the same anchor.
+-- Key: process_key, anchor, step, ordinal.
+CREATE TABLE traced_tensor (
+    process_key VARCHAR NOT NULL,
+    anchor VARCHAR NOT NULL,                -- optimizer.0, optimizer.1, …, backward
+    step BIGINT NOT NULL,
+    ordinal BIGINT NOT NULL,                -- place in the list
+    name VARCHAR NOT NULL,
+    shape VARCHAR NOT NULL,                 -- such as [64, 3, 7, 7]
+    dtype VARCHAR NOT NULL,
+    device VARCHAR NOT NULL
+);
+
+-- What the fields of the traced steps held, bit for bit: docs/adr/0010-the-training-trace.md.
+-- Key: process_key, anchor, step, place.
+CREATE TABLE fingerprint (
+    process_key VARCHAR NOT NULL,
+    anchor VARCHAR NOT NULL,
+    step BIGINT NOT NULL,
+    place BIGINT NOT NULL,                  -- in causal order
+    field VARCHAR NOT NULL,                 -- order, batch, rng.…, weight, gradient, hyperparameter, parameter, state, sketch
+    words VARCHAR NOT NULL,                 -- 16 hexadecimal digits a tensor, or 16 dashes
+    at_seconds DOUBLE NOT NULL              -- since the process started
+);
+
+-- What the run was configured with, as the library that read it understood it.
+-- Key: process_key, source, name, ordinal.
+CREATE TABLE hyperparameter (
+    process_key VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,                -- argparse, click, hydra, …
+    name VARCHAR NOT NULL,                  -- nested names are joined by dots
+    ordinal BIGINT NOT NULL,
+    value VARCHAR NOT NULL,                 -- secrets are '<redacted>'
+    site VARCHAR NOT NULL                   -- file:line of the caller
+);
+
 -- How far a replay may be from this run, fixed when it was recorded.
 -- Key: metric.
 CREATE TABLE tolerance (

@@ -316,6 +316,63 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TracedTensor:
+    """One tensor whose fingerprints the trace tells, such as a parameter that an optimiser updates."""
+
+    process_key: str
+    anchor: str
+    """What the steps are counted of: `optimizer.0`, `optimizer.1`, …, or `backward` where no optimiser object steps."""
+    step: int
+    """From which step on the list of tensors stands; a later list replaces it whole."""
+    ordinal: int
+    """Place in the list, from 0."""
+    name: str
+    """As the model names it, such as `encoder.0.weight`; `group.0.3` where no module holds it."""
+    shape: str
+    """Such as `[64, 3, 7, 7]`."""
+    dtype: str
+    device: str
+    """Such as `cpu`, `cuda:0`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What one field of a traced step held, bit for bit; `docs/adr/0010-the-training-trace.md` defines the numbers."""
+
+    process_key: str
+    anchor: str
+    step: int
+    """Counts the steps of the anchor from 0; which are traced is the schedule's."""
+    place: int
+    """Among what was told of this step, from 0, in causal order: the first place that differs is where two runs part."""
+    field: str
+    """`order`, `batch`, `rng.torch`, `rng.cuda.0`, `rng.numpy`, `rng.python`, `weight`, `gradient`, `hyperparameter`,
+    `parameter`, `state` or `sketch`."""
+    words: str
+    """16 hexadecimal digits for each tensor of the list, or for the one thing that the field is; 16 dashes where a
+    tensor has nothing, as a gradient that is `None`. Of a `sketch`, the big-endian bits of 8 float64."""
+    at_seconds: float
+    """Since the process started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyperparameter:
+    """One value that the run was configured with, as the library that read it understood it."""
+
+    process_key: str
+    source: str
+    """Where it comes from: `argparse`, `click`, `hydra`, `mlflow`, `repro.log_param`, …"""
+    name: str
+    """Nested names are joined by dots: `optimizer.lr`."""
+    ordinal: int
+    """Counts the values that this name was given by this source in this process, from 0."""
+    value: str
+    """As text; secrets are replaced by `<redacted>`."""
+    site: str
+    """`file:line` of the caller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
     """How far a replay may be from this run, fixed when it was recorded."""
 
@@ -345,6 +402,9 @@ class Record:
     generator_states: tuple[GeneratorState, ...] = ()
     settings: tuple[Setting, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    traced_tensors: tuple[TracedTensor, ...] = ()
+    fingerprints: tuple[Fingerprint, ...] = ()
+    hyperparameters: tuple[Hyperparameter, ...] = ()
     tolerances: tuple[Tolerance, ...] = field(default=())
 
     def fact(self, topic: str, name: str) -> str | None:
@@ -371,6 +431,9 @@ TABLES: Final[dict[str, type]] = {
     "generator_state": GeneratorState,
     "setting": Setting,
     "metric": Metric,
+    "traced_tensor": TracedTensor,
+    "fingerprint": Fingerprint,
+    "hyperparameter": Hyperparameter,
     "tolerance": Tolerance,
 }
 """Table name to row class, in the order of `Record`'s fields."""

@@ -46,6 +46,9 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "generator_state": ("process_key", "moment", "generator"),
     "setting": ("process_key", "moment", "name"),
     "metric": ("process_key", "name", "step"),
+    "traced_tensor": ("process_key", "anchor", "step", "ordinal"),
+    "fingerprint": ("process_key", "anchor", "step", "place"),
+    "hyperparameter": ("process_key", "source", "name", "ordinal"),
     "tolerance": ("metric",),
 }
 """The key of each table, as the DDL's comments say; a test holds the two together."""
