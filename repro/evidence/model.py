@@ -337,7 +337,7 @@ class TracedTensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What one field of a traced step held, bit for bit; `docs/adr/0010-the-training-trace.md` defines the numbers."""
+    """What one field of a traced step held; `docs/adr/0010-the-training-trace.md` defines the numbers."""
 
     process_key: str
     anchor: str
