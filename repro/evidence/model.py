@@ -344,7 +344,7 @@ class Fingerprint:
     step: int
     """Counts the steps of the anchor from 0; which are traced is the schedule's."""
     place: int
-    """Among what was told of this step, from 0, in causal order: the first place that differs is where two runs part."""
+    """Among what was told of this step, from 0, in causal order: the first place to differ is where two runs part."""
     field: str
     """`order`, `batch`, `rng.torch`, `rng.cuda.0`, `rng.numpy`, `rng.python`, `weight`, `gradient`, `hyperparameter`,
     `parameter`, `state` or `sketch`."""
