@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _One = Callable[[AnyPath, "int | None"], "Outcome | None"]
 
 _BATCH: Final = 128
-_COLD_THREADS: Final = 8
-_COLD_TASK: Final = 32
+_COLD_THREADS: Final = 4
+_COLD_TASK: Final = 64
 """Files that one thread asks the kernel for before it reads the first."""
 _COLD_BACKLOG: Final = 2 * _COLD_THREADS * _COLD_TASK
 _MOSTLY_WAITING: Final = 0.5
