@@ -247,7 +247,7 @@ def read_ahead(paths: Sequence[AnyPath], open_file: Callable[[AnyPath], int] | N
         except OSError:
             continue
         try:
-            if number == 0 and _is_in_memory(descriptor):
+            if number == 0 and _is_in_memory(descriptor) is True:
                 return
             os.posix_fadvise(descriptor, 0, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
         except OSError:
@@ -256,12 +256,26 @@ def read_ahead(paths: Sequence[AnyPath], open_file: Callable[[AnyPath], int] | N
             os.close(descriptor)
 
 
-def _is_in_memory(descriptor: int) -> bool:
-    """Say whether a file's first byte can be had without waiting."""
+def has_to_be_waited_for(path: AnyPath) -> bool:
+    """Say whether a regular file is known not to be in memory; of some file systems that cannot be known."""
+    try:
+        descriptor = open_regular(path)
+    except OSError:
+        return False
+    try:
+        return _is_in_memory(descriptor) is False
+    finally:
+        os.close(descriptor)
+
+
+def _is_in_memory(descriptor: int) -> bool | None:
+    """Say whether a file's first byte can be had without waiting; `None` where the file system cannot tell."""
     try:
         os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT)
-    except OSError:  # it would have to be waited for, or this file system cannot tell
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
 
 

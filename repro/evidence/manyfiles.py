@@ -17,6 +17,7 @@ from repro.evidence.hashing import (
     NotHashedError,
     Outcome,
     Watch,
+    has_to_be_waited_for,
     library_of,
     read_ahead,
     stable,
@@ -64,6 +65,7 @@ def digest_files(
     try:
         for start in range(0, len(paths), _BATCH):
             batch = range(start, min(start + _BATCH, len(paths)))
+            pool.cold = pool.cold or (len(paths) > 1 and has_to_be_waited_for(paths[start]))
             if pool.cold:
                 pool.put_cold(batch, paths)
                 yield from pool.done(backlog=_COLD_BACKLOG)

@@ -88,8 +88,7 @@ def forget(path: Path) -> None:
 
 
 def is_in_memory(path: Path) -> bool:
-    with path.open("rb") as file:
-        return hashing._is_in_memory(file.fileno())
+    return not hashing.has_to_be_waited_for(path)
 
 
 def test_files_are_read_ahead_where_the_first_is_not_in_memory(tmp_path: Path) -> None:
