@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from repro.agent import Agent
 
-MODULES = ("torch", "torch.optim.optimizer", "torch._dynamo.trace_rules")
+MODULES = ("torch", "torch.optim.optimizer", "torch._dynamo.trace_rules", "torch.utils.tensorboard.writer")
 
 FETCH_EVERY = 64
 """How many losses wait on a GPU before they are fetched together, so that no step waits for its own."""
@@ -69,6 +69,10 @@ def install(module: Any, agent: Agent) -> None:
         training.watch_optimizers(module)
     elif module.__name__ == "torch":
         training.watch_torch(module)
+    elif module.__name__ == "torch.utils.tensorboard.writer":
+        from .. import summary_writer
+
+        summary_writer.watch(module, agent, "tensorboard")
     elif hasattr(module, "add"):
         module.add(__name__.partition(".")[0])  # the compiler must not trace into us
 
