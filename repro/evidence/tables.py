@@ -18,14 +18,17 @@ import math
 import struct
 import types
 import typing
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, repeat
 from operator import attrgetter
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from repro.evidence import model
+
+_Row = TypeVar("_Row")
 
 KEYS: Final[dict[str, tuple[str, ...]]] = {
     "run": ("run_id",),
@@ -126,6 +129,20 @@ def rows_of(record: model.Record, table: Table) -> tuple[Any, ...]:
     """Return a record's rows of one table."""
     rows = getattr(record, table.field)
     return (rows,) if table.name == "run" else tuple(rows)
+
+
+def from_columns(row_class: type[_Row], count: int, columns: Iterable[Iterable[Any]]) -> list[_Row]:
+    """Make rows of their columns, all at once: half the time of the constructor, which has to get round its freezing.
+
+    Args:
+        row_class: A class of the model.
+        count: How many rows.
+        columns: The cells of each column, in its order; at least `count` of each.
+    """
+    rows = list(map(object.__new__, repeat(row_class, count)))
+    for name, cells in zip(model.columns(row_class), columns, strict=True):
+        deque(map(getattr(row_class, name).__set__, rows, cells), maxlen=0)
+    return rows
 
 
 def digest(table: Table, rows: Iterable[Any]) -> str:

@@ -21,8 +21,10 @@ from repro.evidence.model import (
     Entropy,
     Fact,
     FileChange,
+    Fingerprint,
     Gap,
     GeneratorState,
+    Hyperparameter,
     Metric,
     Package,
     PackageChange,
@@ -35,6 +37,7 @@ from repro.evidence.model import (
     SharedObject,
     SystemPackage,
     Tolerance,
+    TracedTensor,
 )
 from repro.evidence.objects import Objects
 from repro.evidence.store import Store
@@ -74,6 +77,8 @@ def sample(run_id: str, objects: Objects) -> Record:
             Fact(topic="hardware", name="cpu_model", value="An honest processor", source="observed"),
             Fact(topic="randomness", name="hash_seed", value="1234567890", source="observed"),
             Fact(topic="stream", name="stdout_sha256", value=objects.put(b"hello\n"), source="observed"),
+            Fact(topic="trace", name="chain.main", value="c4" * 32, source="observed"),
+            Fact(topic="trace", name="every", value="4", source="observed"),
         ),
         gaps=(Gap(topic="lock", subject="sample", reason="it is installed in editable mode"),),
         code_files=(
@@ -145,6 +150,20 @@ def sample(run_id: str, objects: Objects) -> Record:
             Metric(process_key="main", name="loss", step=i, value=value, dtype="float32", at_seconds=i / 8)
             for i, value in enumerate(VALUES)
         ),
+        traced_tensors=(traced("bias", "[2]", 0), traced("weight", "[2, 3]", 1)),
+        fingerprints=(
+            fingerprint(0, 0, "rng.torch", "00112233445566ff"),
+            fingerprint(0, 1, "gradient", "0123456789abcdef" + "-" * 16),
+            fingerprint(4, 0, "parameter", "fedcba9876543210" * 2),
+        ),
+        hyperparameters=(
+            Hyperparameter(
+                process_key="main", source="argparse", name="optimizer.lr", ordinal=0, value="0.1", site="t.py:5"
+            ),
+            Hyperparameter(
+                process_key="main", source="argparse", name="token", ordinal=0, value="<redacted>", site="t.py:5"
+            ),
+        ),
         tolerances=(Tolerance(metric="loss", absolute=1e-6),),
     )
 
@@ -161,6 +180,31 @@ def process(key: str, parent: str | None, pid: int) -> Process:
         world_size=None,
         started_at="2026-03-01T09:00:00.100000Z",
         ended_at=None if parent else "2026-03-01T09:00:12.000000Z",
+    )
+
+
+def traced(name: str, shape: str, ordinal: int) -> TracedTensor:
+    return TracedTensor(
+        process_key="main",
+        anchor="optimizer.0",
+        step=0,
+        ordinal=ordinal,
+        name=name,
+        shape=shape,
+        dtype="float32",
+        device="cpu",
+    )
+
+
+def fingerprint(step: int, place: int, field: str, words: str) -> Fingerprint:
+    return Fingerprint(
+        process_key="main",
+        anchor="optimizer.0",
+        step=step,
+        place=place,
+        field=field,
+        words=words,
+        at_seconds=0.5 + step,
     )
 
 
