@@ -1,13 +1,15 @@
 """Where randomness comes from: seeds that are set, and entropy that unseeded generators start from.
 
 While recording, both are read and told, never set. On a replay, what was recorded is put back: value by value, in the
-order in which this process draws them.
+order in which this process draws them. Each thread but the main one has streams of its own, named `STREAM@THREAD`:
+threads race, and what one of them draws must not shift what the others are given.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from _thread import get_ident
 
 from .process import encode_path
 
@@ -22,6 +24,9 @@ MOST_VALUES = 1_000
 MOST_SEEDS = 100_000
 """How many seeds are kept per function and process."""
 LONGEST_ARGUMENT = 200
+"""How much is told of a seed that cannot be put back: an object of a class of the user's."""
+LONGEST_SEED = 4_000
+"""Length of text, or count of integers, up to which a seed is kept whole."""
 
 _OWN_FOLDER = os.path.dirname(__file__) + "/"
 
@@ -47,7 +52,14 @@ class Randomness:
         self._seeds: dict[str, list[str]] = self._of(process_key, self._document.get("seeds", {}))
         self.settings: dict[str, str] = self._of(process_key, self._document.get("settings", {}))
 
-    def entropy(self, stream: str, value: str, library: str, restore: Optional[Callable[[str], None]] = None) -> str:
+    def entropy(
+        self,
+        stream: str,
+        value: str,
+        library: str,
+        restore: Optional[Callable[[str], None]] = None,
+        fits: Optional[Callable[[str], bool]] = None,
+    ) -> str:
         """Tell of entropy drawn, and return the value to use: the one drawn, or the one recorded.
 
         Args:
@@ -55,13 +67,15 @@ class Randomness:
             value: What was drawn now.
             library: Path, or start of the paths, of the library's own code: not the call's site.
             restore: Puts a recorded value in place; called only on a replay and only if it differs.
+            fits: Says whether a recorded value can be put in place at all; where it cannot, the one drawn stays.
         """
+        stream += _thread_suffix()
         ordinal = self._count(stream)
         if ordinal >= MOST_VALUES:
             self._agent.gap("randomness", stream, f"more than {MOST_VALUES} values were drawn; the rest is not kept")
             return value
         recorded = self._recorded(self._values, stream, ordinal)
-        substituted = recorded is not None and recorded != value
+        substituted = recorded is not None and recorded != value and (fits is None or fits(recorded))
         if recorded is not None and substituted:
             if restore is not None:
                 restore(recorded)
@@ -71,27 +85,43 @@ class Randomness:
         )
         return value
 
-    def seed(self, function: str, argument: Any, library: str, *, substitute: bool = True) -> Any:
-        """Tell of a seed being set, and return the argument to use: the one passed, or the number recorded."""
-        ordinal = self._count(function)
+    def seed(self, function: str, argument: Any, library: str) -> Any:
+        """Tell of a seed being set, and return the argument to use: the one passed, or the one recorded."""
+        suffix = _thread_suffix()
+        stream = function + suffix
+        ordinal = self._count(stream)
         if ordinal >= MOST_SEEDS:
-            self._agent.gap("randomness", function, f"called more than {MOST_SEEDS} times; the rest is not kept")
+            self._agent.gap("randomness", stream, f"called more than {MOST_SEEDS} times; the rest is not kept")
             return argument
-        text = _number_text(argument)
-        recorded = self._recorded(self._seeds, function, ordinal) if substitute and text is not None else None
-        substituted = recorded is not None and recorded != text
+        text = exact_text(argument)
+        recorded = self._recorded(self._seeds, stream, ordinal) if text is not None else None
+        substituted = recorded not in (None, text) and not (suffix and self._is_another_threads(function, text))
         if recorded is not None and substituted:
-            argument = float(recorded) if isinstance(argument, float) else int(recorded)
-            text = recorded
+            argument, text, substituted = self._put_back(stream, argument, text, recorded)
         self._agent.emit(
             "seed",
-            function=function,
+            function=stream,
             ordinal=ordinal,
             argument=repr(argument)[:LONGEST_ARGUMENT] if text is None else text,
             site=call_site(library),
             substituted=substituted,
         )
         return argument
+
+    def _put_back(self, stream: str, argument: Any, text: Any, recorded: str) -> tuple[Any, Any, bool]:
+        try:
+            return like(argument, recorded), recorded, True
+        except (ValueError, SyntaxError, TypeError):
+            self._agent.gap("randomness", stream, "the recorded seed is of another kind: this one was left as it is")
+            return argument, text, False
+
+    def _is_another_threads(self, function: str, text: Optional[str]) -> bool:
+        """Say whether a seed was recorded in some thread: a pool's threads take their work in any order."""
+        return any(
+            text in values
+            for stream, values in self._seeds.items()
+            if stream.partition("@")[0] == function and isinstance(values, list)
+        )
 
     def _count(self, name: str) -> int:
         ordinal = self._ordinals.get(name, 0)
@@ -137,11 +167,53 @@ def call_site(library: str) -> str:
     return "<interpreter>:0"
 
 
-def _number_text(argument: Any) -> Optional[str]:
-    """Return a number as text that gives it back exactly; `None` if it is not a number."""
+def exact_text(argument: Any) -> Optional[str]:
+    """Return a seed as text that `like` gives back exactly; `None` if it is none of the kinds that seeds are made of.
+
+    Those are numbers, text, bytes, and sequences or one-dimensional arrays of integers.
+    """
     if isinstance(argument, float):
         return repr(float(argument))
+    if isinstance(argument, (str, bytes)):
+        return repr(argument) if len(argument) <= LONGEST_SEED else None
     try:
-        return str(argument.__index__())
-    except AttributeError:
+        if not isinstance(argument, (list, tuple, range)) and not _is_array(argument):
+            return str(argument.__index__())
+        if len(argument) > LONGEST_SEED:
+            return None
+        return "[" + ", ".join([str(item.__index__()) for item in argument]) + "]"
+    except (AttributeError, TypeError):
         return None
+
+
+def like(argument: Any, text: str) -> Any:
+    """Return what a text of `exact_text` stands for, as the kind of thing that an argument is.
+
+    Raises:
+        ValueError, SyntaxError, TypeError: The text stands for something of another kind.
+    """
+    if isinstance(argument, float):
+        return float(text)
+    if not isinstance(argument, (str, bytes, list, tuple, range)) and not _is_array(argument):
+        return int(text)
+    from ast import literal_eval
+
+    value = literal_eval(text)
+    kind = type(argument) if isinstance(argument, (str, bytes)) else list
+    if not isinstance(value, kind):
+        raise TypeError(text)
+    return tuple(value) if isinstance(argument, tuple) else value
+
+
+def _is_array(argument: Any) -> bool:
+    return type(argument).__module__ == "numpy" and getattr(argument, "ndim", 0) == 1
+
+
+def _thread_suffix() -> str:
+    """Return what is added to the streams of the calling thread: nothing in the main one."""
+    threading = sys.modules.get("threading")
+    main = getattr(threading, "_main_thread", None)
+    if main is None or main.ident == get_ident():
+        return ""
+    thread = threading._active.get(get_ident())  # type: ignore[union-attr]  # current_thread() would register one
+    return "@thread" if thread is None else f"@{thread.name}"

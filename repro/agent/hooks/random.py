@@ -41,9 +41,7 @@ def install(module: Any, agent: Agent) -> None:
     def seed(self: Any, a: Any = None, version: int = 2) -> None:
         if a is not None:
             function = "random.seed" if self is shared else "random.Random.seed"
-            told = agent.guard(
-                "randomness", function, lambda: agent.seed(function, a, library, substitute=self is shared)
-            )
+            told = agent.guard("randomness", function, agent.seed, function, a, library)
             a = a if told is None else told
         original(self, a, version)
         if a is None:
