@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 
-from .. import disguise
+from .. import determinism, disguise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class Training:
         agent.guard("data", "torch.save", self._watch_files)
         agent.guard("trace", "torch settings", self._restore_settings)
         agent.guard("trace", "MKL", self._warm_up)
+        agent.guard("trace", "determinism", determinism.install, agent, torch, self._library, _SETTINGS)
         agent.guard("trace", "torch settings", self._tell_settings, "import")
         agent.generator("torch.cpu", lambda: bytes(torch.get_rng_state().numpy().tobytes()))
 
