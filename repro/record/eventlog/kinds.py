@@ -86,6 +86,20 @@ class Spawn:
     argv: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Determinism:
+    """A setting that the training changed, or an operation that has no deterministic way."""
+
+    process_key: str
+    kind: Literal["change", "operation"]
+    name: str
+    before: str | None
+    """Of a change: the value that it had."""
+    value: str
+    """Of a change the new value; of an operation `warned` or `refused`."""
+    site: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Events:
     """All that the agent saw, grouped by kind; each list in the order of the files, then of the lines."""
@@ -107,6 +121,7 @@ class Events:
     entropy: list[Entropy] = field(default_factory=list)
     states: list[GeneratorState] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
+    determinism: list[Determinism] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
     traced_tensors: dict[tuple[str, str, int], tuple[TracedTensor, ...]] = field(default_factory=dict)
     """Process key, anchor and step to the list that stands from then on; a later one of the same step replaces it."""

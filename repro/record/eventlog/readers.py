@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, cast
 
 from repro.evidence.model import Entropy, Gap, GeneratorState, Metric, Seed, Setting
-from repro.record.eventlog.kinds import Log, Open, Remove, Rename, Spawn, Start
+from repro.record.eventlog.kinds import Determinism, Log, Open, Remove, Rename, Spawn, Start
 from repro.record.eventlog.trace import on_hyperparameter, on_tensors, on_trace
 from repro.record.eventlog.values import integer, maybe_integer, named_moment, real, text, words
 
@@ -140,6 +140,22 @@ def _on_setting(log: Log, event: Mapping[str, Any]) -> None:
     )
 
 
+def _on_determinism(log: Log, event: Mapping[str, Any]) -> None:
+    kind = event["kind"]
+    if kind not in ("change", "operation"):
+        raise ValueError("neither change nor operation")
+    log.events.determinism.append(
+        Determinism(
+            process_key=log.start.process_key,
+            kind=cast(Literal["change", "operation"], kind),
+            name=text(event["name"]),
+            before=None if event["before"] is None else text(event["before"]),
+            value=text(event["value"]),
+            site=text(event["site"]),
+        )
+    )
+
+
 def _on_metric(log: Log, event: Mapping[str, Any]) -> None:
     log.events.metrics.append(
         Metric(
@@ -175,6 +191,7 @@ READERS: Final[dict[str, Callable[[Log, Mapping[str, Any]], None]]] = {
     "entropy": _on_entropy,
     "generator": _on_generator,
     "setting": _on_setting,
+    "determinism": _on_determinism,
     "metric": _on_metric,
     "tensors": on_tensors,
     "trace": on_trace,
