@@ -12,6 +12,7 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$each && break; done)
 READY := $(VENV)/.ready
 LIBRARIES := build/lineage/.ready
+TRACKERS := build/trackers/.ready
 
 .PHONY: help setup demo check test test-agent test-gpu format format-check lint type bench docs docs-check package lock clean
 
@@ -38,15 +39,21 @@ $(LIBRARIES): requirements/lineage.txt $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
 	@touch $@
 
+$(TRACKERS): requirements/trackers.txt $(READY)
+	@echo "Fetching experiment trackers, for the tests of what is logged through them …"
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
+	@touch $@
+
 demo: setup ## Record and replay the digits example, seeded and unseeded, and write a report
 	@examples/digits/demo.sh
 
 check: setup format-check lint type docs-check package test ## All that CI runs
 
-test: setup $(LIBRARIES) ## Run the whole suite with branch coverage (ARGS="…" goes to pytest)
+test: setup $(LIBRARIES) $(TRACKERS) ## Run the whole suite with branch coverage (ARGS="…" goes to pytest)
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
-test-agent: setup ## Run the tests of what lives in the user's process
+test-agent: setup $(TRACKERS) ## Run the tests of what lives in the user's process
 	$(BIN)/python -m pytest tests/agent $(ARGS)
 
 test-gpu: setup ## Run the tests that need a CUDA device; without one they fail
@@ -91,6 +98,8 @@ lock: setup ## Compile the locks in requirements/
 		--no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements/dev.txt pyproject.toml requirements/dev.in
 	$(BIN)/python -m piptools compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-header --output-file requirements/lineage.txt requirements/lineage.in
+	$(BIN)/python -m piptools compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements/trackers.txt requirements/trackers.in
 
 clean: ## Remove what was built, but neither .venv nor your runs
 	rm -rf build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache examples/digits/data examples/digits/runs
