@@ -37,7 +37,7 @@ CREATE TABLE process (
     ended_at VARCHAR                        -- NULL: it did not say goodbye
 );
 
--- Named facts about code, data, environment, variables, hardware, streams, randomness.
+-- Named facts about code, data, environment, variables, hardware, streams, randomness, the trace.
 -- Key: topic, name.
 CREATE TABLE fact (
     topic VARCHAR NOT NULL,

@@ -26,6 +26,19 @@ def record(
             help="Do not ask the kernel for files: what compiled code and other programs open is not seen.",
         ),
     ] = False,
+    trace_every: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Fingerprint the first steps and every N-th: weights, gradients, data and random states, to the bit. "
+            "0: none; then losses alone say where a replay parts from this run, and no tensor is named. "
+            "By default as often as the budget allows.",
+        ),
+    ] = None,
+    trace_budget: Annotated[
+        float | None,
+        typer.Option(metavar="PERCENT", help="How much of the training's time fingerprints may take; by default 1."),
+    ] = None,
     wheelhouse: Annotated[
         bool, typer.Option("--wheelhouse", help="Keep every wheel of the environment, so that a replay needs no index.")
     ] = False,
@@ -52,6 +65,8 @@ def record(
             tolerance=tuple(tolerance or ()),
             data=tuple(data or ()),
             no_trace=no_trace,
+            trace_every=trace_every,
+            trace_budget=trace_budget,
             wheelhouse=wheelhouse,
             no_wheelhouse=no_wheelhouse,
             strict=strict,

@@ -33,6 +33,8 @@ class Options:
     wheelhouse: bool = False
     no_wheelhouse: bool = False
     strict: bool = False
+    trace_every: int | None = None
+    trace_budget: float | None = None
     lock_timeout: float = 600.0
     json: bool = False
 
@@ -45,8 +47,12 @@ FLAGS: Final = {
     "--no-wheelhouse": "no_wheelhouse",
 }
 REPEATED: Final = {"--tolerance": "tolerance", "--data": "data"}
-LOCK_TIMEOUT: Final = "--lock-timeout"
-_NUMBER: Final = re.compile(r"\d+(\.\d+)?")
+NUMBERS: Final[dict[str, tuple[str, type[int] | type[float]]]] = {
+    "--lock-timeout": ("lock_timeout", float),
+    "--trace-every": ("trace_every", int),
+    "--trace-budget": ("trace_budget", float),
+}
+_NUMBER: Final[dict[type, re.Pattern[str]]] = {int: re.compile(r"\d{1,9}"), float: re.compile(r"\d+(\.\d+)?")}
 
 
 def parse(arguments: Sequence[str]) -> Options | None:
@@ -59,8 +65,9 @@ def parse(arguments: Sequence[str]) -> Options | None:
             found[FLAGS[name]] = True
         elif name in REPEATED and rest:
             found[REPEATED[name]] = (*found.get(REPEATED[name], ()), rest.pop(0))
-        elif name == LOCK_TIMEOUT and rest and _NUMBER.fullmatch(rest[0]):
-            found["lock_timeout"] = float(rest.pop(0))
+        elif name in NUMBERS and rest and _NUMBER[NUMBERS[name][1]].fullmatch(rest[0]):
+            option, number = NUMBERS[name]
+            found[option] = number(rest.pop(0))
         else:
             return None
     command = tuple(rest[1:] if rest[:1] == ["--"] else rest)
@@ -78,6 +85,7 @@ def run(options: Options) -> NoReturn:
     from repro.cli.terminal import progress, say
     from repro.evidence.store import Store, home
     from repro.record.recorder import Request, record
+    from repro.record.tracing import chosen
 
     request = Request(
         argv=options.command,
@@ -86,6 +94,7 @@ def run(options: Options) -> NoReturn:
         tolerances=tuple(_tolerance(text) for text in options.tolerance),
         declared=options.data,
         trace=not options.no_trace,
+        tracing=chosen(options.trace_every, options.trace_budget),
         wheelhouse=_wheelhouse(options),
         lock_timeout_seconds=options.lock_timeout,
     )

@@ -74,7 +74,8 @@ class Process:
 class Fact:
     """One named fact.
 
-    Topics: `code`, `data`, `environment`, `variable`, `commitment`, `hardware`, `stream`, `randomness`, `replay`.
+    Topics: `code`, `data`, `environment`, `variable`, `commitment`, `hardware`, `stream`, `randomness`, `replay`,
+    `trace`.
     """
 
     topic: str
@@ -88,7 +89,7 @@ class Gap:
     """Something that should have been seen and was not."""
 
     topic: str
-    """Such as `code`, `data`, `environment`, `hardware`, `lineage`, `lock`, `randomness`, `recorder`."""
+    """Such as `code`, `data`, `environment`, `hardware`, `lineage`, `lock`, `randomness`, `recorder`, `trace`."""
     subject: str
     """The thing not seen: a path, a distribution, a process."""
     reason: str

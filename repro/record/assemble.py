@@ -6,7 +6,7 @@ import posixpath
 import re
 import signal
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -14,7 +14,7 @@ from repro.evidence.canonical import storable
 from repro.evidence.model import Fact, Gap, Process, Record, Run, Status, Tolerance
 from repro.evidence.times import utc
 from repro.record import redact
-from repro.record.capture import Findings
+from repro.record.capture import Findings, observed
 from repro.record.eventlog import Events, Start
 
 _Row = TypeVar("_Row")
@@ -66,7 +66,7 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
     return Record(
         run=_run(identity, ended, argv),
         processes=processes,
-        facts=tuple(sorted(_first(findings.facts, _fact_key), key=_fact_key)),
+        facts=tuple(sorted(_first((*findings.facts, *_chains(events)), _fact_key), key=_fact_key)),
         gaps=tuple(sorted(set(gaps), key=lambda g: (g.topic, g.subject, g.reason))),
         code_files=tuple(_first((f for f in findings.code_files if f.path not in withdrawn), lambda f: f.path)),
         packages=tuple(_last(findings.packages, lambda p: (p.name, p.location))),
@@ -82,6 +82,9 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
         generator_states=tuple(_first(events.states, lambda s: (s.process_key, s.moment, s.generator))),
         settings=tuple(_first(events.settings, lambda s: (s.process_key, s.moment, s.name))),
         metrics=tuple(metrics),
+        traced_tensors=tuple(row for rows in events.traced_tensors.values() for row in rows),
+        fingerprints=tuple(_first(events.fingerprints, lambda f: (f.process_key, f.anchor, f.step, f.place))),
+        hyperparameters=tuple(_first(events.hyperparameters, lambda h: (h.process_key, h.source, h.name, h.ordinal))),
         tolerances=tuple(_first(identity.tolerances, lambda t: t.metric)),
     )
 
@@ -140,6 +143,11 @@ def _last(rows: Sequence[_Row], key: Callable[[_Row], Hashable]) -> list[_Row]:
 
 def _fact_key(fact: Fact) -> tuple[str, str]:
     return fact.topic, fact.name
+
+
+def _chains(events: Events) -> Iterator[Fact]:
+    """Yield where the chain of each process's trace ends: what the seal is over binds every line that was read."""
+    return (observed("trace", f"chain.{key}", link) for key, link in events.chains.items())
 
 
 def _processes(events: Events) -> tuple[tuple[Process, ...], list[Gap]]:

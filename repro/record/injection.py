@@ -11,10 +11,18 @@ from typing import Final
 import repro
 from repro.evidence.canonical import storable
 from repro.evidence.model import Fact
+from repro.record import tracing
 from repro.record.capture import observed
+from repro.record.tracing import Tracing
 
 INJECT: Final = Path(repro.__file__).parent / "agent" / "inject"
-_AGENT_VARIABLES: Final = ("REPRO_EVENTS", "REPRO_ENTROPY", "REPRO_CLAIMED_KEY")
+_AGENT_VARIABLES: Final = (
+    "REPRO_EVENTS",
+    "REPRO_ENTROPY",
+    "REPRO_CLAIMED_KEY",
+    tracing.EVERY_VARIABLE,
+    tracing.BUDGET_VARIABLE,
+)
 
 
 def without_agent(environment: Mapping[str, str]) -> dict[str, str]:
@@ -33,11 +41,11 @@ def without_agent(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_agent(
-    environment: Mapping[str, str], events: Path, entropy: Path | None
+    environment: Mapping[str, str], events: Path, entropy: Path | None, wanted: Tracing
 ) -> tuple[dict[str, str], tuple[Fact, ...]]:
-    """Return the command's environment, and the facts about the hash seed: the only thing that is chosen for it."""
+    """Return the command's environment, and the facts about what is chosen for it: the hash seed and what is traced."""
     path = [str(INJECT), *([environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else [])]
-    added = {"PYTHONPATH": os.pathsep.join(path), "REPRO_EVENTS": str(events)}
+    added = {"PYTHONPATH": os.pathsep.join(path), "REPRO_EVENTS": str(events), **wanted.variables()}
     if entropy is not None:
         added["REPRO_ENTROPY"] = str(entropy)
     seed, source = environment.get("PYTHONHASHSEED", ""), "set by the user"
@@ -45,4 +53,4 @@ def with_agent(
         seed, source = str(1 + secrets.randbelow(2**32 - 1)), "chosen by repro"
     added["PYTHONHASHSEED"] = seed
     facts = observed("randomness", "hash_seed", storable(seed)), observed("randomness", "hash_seed_source", source)
-    return {**environment, **added}, facts
+    return {**environment, **added}, (*facts, *wanted.facts())

@@ -30,6 +30,7 @@ from repro.record.settings import Settings, Wheelhouse
 from repro.record.signals import Signals
 from repro.record.streams import Copier, Wanted, digest_kept
 from repro.record.supervise import Job, Launcher, Outcome, find_command, start_local, supervise
+from repro.record.tracing import NOT_CHOSEN, Tracing
 from repro.record.tree import worktree
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Request:
     """Data to hash whether the run is seen to read them or not: files and folders."""
     trace: bool = True
     """Ask the kernel which files the whole process tree opens; without it only Python's own opens are seen."""
+    tracing: Tracing = NOT_CHOSEN
+    """Which steps to fingerprint; where it says nothing, what the project's settings say."""
     wheelhouse: Wheelhouse | None = None
     """Which wheels to keep; `None` for what the project's settings say."""
     lock_timeout_seconds: float = 600.0
@@ -185,7 +188,10 @@ class _Recording:
         )
 
     def _start(self, wanted: Wanted) -> Job:
-        environment, facts = injection.with_agent(self.environment, self.directory.events, self.request.entropy)
+        tracing = self.request.tracing.over(self.context.settings.tracing)
+        environment, facts = injection.with_agent(
+            self.environment, self.directory.events, self.request.entropy, tracing
+        )
         self._add(Findings(facts=facts))
         start = self.request.start if self.watch is None else self.watch.start
         return start(self.request.argv, self.request.working_directory, environment, wanted)

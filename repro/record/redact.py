@@ -139,6 +139,11 @@ def text(text: str) -> str:
     return "".join((*pieces, text[kept_to:]))
 
 
+def value(name: str, value: str) -> str:
+    """Return the value of a named parameter, without secrets: nothing of it where the name says that it is one."""
+    return REDACTED if value and _is_secret(name, value) else text(value)
+
+
 def argv(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return a command line without secrets, and the positions where something was taken out."""
     clean: list[str] = []

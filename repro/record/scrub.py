@@ -10,7 +10,19 @@ import functools
 from dataclasses import replace
 from typing import Final
 
-from repro.evidence.model import DataFile, Dataset, Entropy, Fact, Gap, Package, Program, Record, Seed
+from repro.evidence.model import (
+    DataFile,
+    Dataset,
+    Entropy,
+    Fact,
+    Gap,
+    Hyperparameter,
+    Package,
+    Program,
+    Record,
+    Seed,
+    TracedTensor,
+)
 from repro.record import redact
 
 _OPAQUE: Final = ("commitment", "stream")
@@ -18,7 +30,7 @@ _OPAQUE: Final = ("commitment", "stream")
 
 
 def clean(record: Record) -> Record:
-    """Return the record without secrets: in its gaps, facts, command lines, addresses and call sites."""
+    """Return the record without secrets: in gaps, facts, command lines, hyperparameters, addresses and sites."""
     return replace(
         record,
         facts=tuple(map(_fact, record.facts)),
@@ -29,6 +41,8 @@ def clean(record: Record) -> Record:
         programs=tuple(map(_program, record.programs)),
         seeds=tuple(map(_seed, record.seeds)),
         entropy=tuple(map(_entropy, record.entropy)),
+        traced_tensors=tuple(map(_traced_tensor, record.traced_tensors)),
+        hyperparameters=tuple(map(_hyperparameter, record.hyperparameters)),
     )
 
 
@@ -72,3 +86,13 @@ def _seed(seed: Seed) -> Seed:
 def _entropy(entropy: Entropy) -> Entropy:
     site = _tokens(entropy.site)
     return entropy if site == entropy.site else replace(entropy, site=site)
+
+
+def _traced_tensor(tensor: TracedTensor) -> TracedTensor:
+    name = _tokens(tensor.name)
+    return tensor if name == tensor.name else replace(tensor, name=name)
+
+
+def _hyperparameter(given: Hyperparameter) -> Hyperparameter:
+    value = redact.value(given.name, given.value)
+    return replace(given, name=_tokens(given.name), value=value, site=_tokens(given.site))

@@ -3,6 +3,8 @@
     hash = "blake3"        # digests of data files; the default is "sha256", which an auditor checks with `sha256sum`
     data = ["data/raw"]    # read by the run, whether it is seen or not: as `--data`
     wheelhouse = "always"  # keep every wheel: as `--wheelhouse`
+    trace-every = 1        # fingerprint every step; 0 none, and the default is as many as the budget allows
+    trace-budget = 2.5     # percent of the training's time that fingerprints may take; the default is 1
 
 Both files belong to the code tree, so what they say is part of the record. `repro.toml` wins, and holds the keys at its
 top level.
@@ -16,10 +18,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from repro.errors import UsageError
+from repro.record import tracing
+from repro.record.tracing import NOT_CHOSEN, Tracing
 
 Wheelhouse = Literal["auto", "always", "never"]
 _HASHES: Final = ("sha256", "blake3")
 _WHEELHOUSES: Final = ("auto", "always", "never")
+_KEYS: Final = ("hash", "data", "wheelhouse", "trace-every", "trace-budget")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,7 @@ class Settings:
     data: tuple[str, ...] = ()
     """Relative to the file that says so."""
     wheelhouse: Wheelhouse = "auto"
+    tracing: Tracing = NOT_CHOSEN
 
 
 def load(root: Path) -> Settings:
@@ -70,8 +76,8 @@ def _checked(found: Any, path: Path) -> Settings:
     if not isinstance(found, Mapping):
         raise UsageError(f"{path}: tool.repro is not a table")
     for key in found:
-        if key not in ("hash", "data", "wheelhouse"):
-            raise UsageError(f"{path}: repro has no setting {key!r}", hint="it has: hash, data, wheelhouse")
+        if key not in _KEYS:
+            raise UsageError(f"{path}: repro has no setting {key!r}", hint=f"it has: {', '.join(_KEYS)}")
     data = found.get("data", [])
     if not isinstance(data, list) or not all(isinstance(each, str) and each for each in data):
         raise UsageError(f"{path}: data is not a list of paths", hint='for example: data = ["data/raw"]')
@@ -80,4 +86,11 @@ def _checked(found: Any, path: Path) -> Settings:
         raise UsageError(f"{path}: hash is {hash_!r}", hint='it can be "sha256" or "blake3"')
     if wheelhouse not in _WHEELHOUSES:
         raise UsageError(f"{path}: wheelhouse is {wheelhouse!r}", hint='it can be "auto", "always" or "never"')
-    return Settings(hash=hash_, data=tuple(data), wheelhouse=wheelhouse)
+    return Settings(hash=hash_, data=tuple(data), wheelhouse=wheelhouse, tracing=_tracing(found, path))
+
+
+def _tracing(found: Mapping[str, Any], path: Path) -> Tracing:
+    try:
+        return tracing.chosen(found.get("trace-every"), found.get("trace-budget"))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", hint=error.hint) from None

@@ -1,4 +1,4 @@
-"""What the agent puts back in a replay: entropy, seeds and thread counts, as one JSON document."""
+"""What the agent puts back in a replay, as one JSON document: entropy, seeds, thread counts, the trace's schedule."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from typing import Final
 
 from repro.evidence.model import Record
 
-RESTORED_SETTINGS: Final = ("torch.num_threads", "torch.num_interop_threads")
-"""Settings that are put back as soon as their library is imported: they decide the order of floating-point sums."""
+RESTORED_SETTINGS: Final = {
+    "torch.num_threads": "import",
+    "torch.num_interop_threads": "import",
+    "trace.every": "first-step",
+}
+"""Settings that are put back, with the moment whose value counts: thread counts decide the order of floating-point
+sums, and the schedule of the trace decides which steps can be compared."""
 
 
 def document(record: Record) -> str:
@@ -24,7 +29,7 @@ def document(record: Record) -> str:
     seeds = _lists((s.process_key, s.function, s.ordinal, s.argument) for s in record.seeds)
     settings: dict[str, dict[str, str]] = defaultdict(dict)
     for setting in record.settings:
-        if setting.moment == "import" and setting.name in RESTORED_SETTINGS:
+        if RESTORED_SETTINGS.get(setting.name) == setting.moment:
             settings[setting.process_key][setting.name] = setting.value
     return json.dumps({**streams, "seeds": seeds, "settings": settings}, sort_keys=True)
 

@@ -17,6 +17,7 @@ from repro.evidence.model import Fact, Record
 from repro.evidence.store import RunDirectory, Store
 from repro.evidence.trust import trusted_keys
 from repro.record.recorder import Recorded, Request, record
+from repro.record.tracing import recorded
 from repro.replay import executors, packages, workspace
 from repro.replay.conditions import HOST_HINT, INHERITED
 from repro.replay.data import Mismatch, inspect
@@ -88,7 +89,7 @@ def replay(reference: RunDirectory, store: Store, options: Options, *, progress:
         site = executor.prepare(plan, place, store, machine, progress)
         try:
             with as_recorded(original):
-                repeated = record(_request(plan, place, site, options), store, progress=progress)
+                repeated = record(_request(original, plan, place, site, options), store, progress=progress)
         finally:
             site.close()
     finally:
@@ -170,7 +171,7 @@ def _refuse(plan: Plan) -> None:
     )
 
 
-def _request(plan: Plan, place: Workspace, site: Site, options: Options) -> Request:
+def _request(original: Record, plan: Plan, place: Workspace, site: Site, options: Options) -> Request:
     moves = _moves(place, site)
     return Request(
         argv=_command(plan, site, moves),
@@ -181,6 +182,7 @@ def _request(plan: Plan, place: Workspace, site: Site, options: Options) -> Requ
         code_paths=place.code_paths(plan),
         entropy=place.entropy,
         facts=_facts(plan, site, (*place.mirrors, *moves), options),
+        tracing=recorded(original),
         stdout_fd=2,  # standard output is for the verdict
         start=site.start,
     )

@@ -17,7 +17,7 @@ from repro.cli.recording import Options, parse
 def test_the_options_are_those_that_typer_documents() -> None:
     command = typer.main.get_command(app).commands["record"]  # type: ignore[attr-defined]
     documented = {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
-    assert documented - {"--help"} == {*recording.FLAGS, *recording.REPEATED, recording.LOCK_TIMEOUT}
+    assert documented - {"--help"} == {*recording.FLAGS, *recording.REPEATED, *recording.NUMBERS}
 
 
 def test_the_defaults_are_those_of_typer() -> None:
@@ -35,6 +35,8 @@ def test_the_defaults_are_those_of_typer() -> None:
         ("-- python train.py", Options(command=("python", "train.py"))),
         ("python train.py --lr 0.1 --help", Options(command=("python", "train.py", "--lr", "0.1", "--help"))),
         ("--strict --json -- a", Options(command=("a",), strict=True, json=True)),
+        ("--trace-every 16 --trace-budget 2.5 -- a", Options(command=("a",), trace_every=16, trace_budget=2.5)),
+        ("--trace-every 0 -- a", Options(command=("a",), trace_every=0)),
         ("--lock-timeout 0.5 -- a -- b", Options(command=("a", "--", "b"), lock_timeout=0.5)),
         ("--data a --no-trace --data b -- x", Options(command=("x",), data=("a", "b"), no_trace=True)),
         ("--wheelhouse -- x", Options(command=("x",), wheelhouse=True)),
@@ -47,7 +49,19 @@ def test_a_plain_line(line: str, expected: Options) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "--", "--help", "--strict", "--no-such -- a", "--lock-timeout x -- a", "--tolerance", "--strict=1 -- a"],
+    [
+        "",
+        "--",
+        "--help",
+        "--strict",
+        "--no-such -- a",
+        "--lock-timeout x -- a",
+        "--trace-every 1.5 -- a",
+        "--trace-every -1 -- a",
+        "--trace-budget 1% -- a",
+        "--tolerance",
+        "--strict=1 -- a",
+    ],
 )
 def test_what_typer_has_to_answer(line: str) -> None:
     assert parse(line.split()) is None
@@ -74,7 +88,12 @@ def test_record_imports_neither_typer_nor_rich(repro_home, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(("--data", "nowhere"), "nowhere do not exist"), (("--wheelhouse", "--no-wheelhouse"), "contradict each other")],
+    [
+        (("--data", "nowhere"), "nowhere do not exist"),
+        (("--wheelhouse", "--no-wheelhouse"), "contradict each other"),
+        (("--trace-budget", "0"), "trace-budget is 0.0"),
+        (("--trace-every", "-1"), "trace-every is -1"),
+    ],
 )
 def test_options_that_cannot_be_followed(options: tuple[str, ...], said: str, repro_home, tmp_path) -> None:
     argv = [sys.executable, "-m", "repro", "record", *options, "--", "echo", "hello"]

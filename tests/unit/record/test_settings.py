@@ -7,6 +7,7 @@ import pytest
 from repro.errors import UsageError
 from repro.record import settings
 from repro.record.settings import Settings
+from repro.record.tracing import Tracing
 
 
 def test_a_project_that_says_nothing(tmp_path: Path) -> None:
@@ -18,6 +19,11 @@ def test_a_project_that_says_nothing(tmp_path: Path) -> None:
 def test_a_table_in_pyproject(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.repro]\nhash = "blake3"\ndata = ["data/raw"]\n')
     assert Settings(hash="blake3", data=("data/raw",)) == settings.load(tmp_path)
+
+
+def test_what_to_trace(tmp_path: Path) -> None:
+    (tmp_path / "repro.toml").write_text("trace-every = 0\ntrace-budget = 2\n")
+    assert Settings(tracing=Tracing(every=0, budget=0.02)) == settings.load(tmp_path)
 
 
 def test_a_file_of_its_own_wins(tmp_path: Path) -> None:
@@ -34,6 +40,9 @@ def test_a_file_of_its_own_wins(tmp_path: Path) -> None:
         ("wheelhouse = true", "wheelhouse is True"),
         ("data = 'raw'", "data is not a list"),
         ("data = ['']", "data is not a list"),
+        ("trace-every = -1", "trace-every is -1"),
+        ("trace-every = true", "trace-every is True"),
+        ("trace-budget = 'all'", "trace-budget is 'all'"),
         ("hashes = 1", "no setting 'hashes'"),
     ],
 )

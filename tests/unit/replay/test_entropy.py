@@ -21,13 +21,16 @@ def test_all_that_the_agent_puts_back(make: Any) -> None:
             _setting("torch.num_threads", "2"),
             _setting("torch.num_threads", "9", "end"),
             _setting("torch.version", "2.13.0"),
+            _setting("trace.every", "8", "import"),
+            _setting("trace.every", "64", "first-step"),
+            _setting("trace.budget", "0.01", "first-step"),
         ),
     )
     expected = {
         "main": {"numpy.randbits": ["a", "b"]},
         "main/fork.1": {"numpy.randbits": ["c"]},
         "seeds": {"main": {"torch.manual_seed": ["7"]}},
-        "settings": {"main": {"torch.num_threads": "2"}},
+        "settings": {"main": {"torch.num_threads": "2", "trace.every": "64"}},
     }
     assert expected == json.loads(entropy.document(record))
 
