@@ -60,9 +60,10 @@ class Agent:
 
     def start(self) -> None:
         """Watch imports, forks and the end of the process."""
-        from . import hooks
+        from . import hooks, operating_system
         from .imports import Finder
 
+        self.guard("randomness", "os", operating_system.watch, self)
         os.register_at_fork(before=self._identity.before_fork, after_in_child=self._after_fork)
         atexit.register(self.end)
         Finder(self, hooks).start()

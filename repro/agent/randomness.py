@@ -59,6 +59,7 @@ class Randomness:
         library: str,
         restore: Optional[Callable[[str], None]] = None,
         fits: Optional[Callable[[str], bool]] = None,
+        site: Optional[str] = None,
     ) -> str:
         """Tell of entropy drawn, and return the value to use: the one drawn, or the one recorded.
 
@@ -68,6 +69,7 @@ class Randomness:
             library: Path, or start of the paths, of the library's own code: not the call's site.
             restore: Puts a recorded value in place; called only on a replay and only if it differs.
             fits: Says whether a recorded value can be put in place at all; where it cannot, the one drawn stays.
+            site: Who drew it, as `file:line`, where that is known.
         """
         stream += _thread_suffix()
         ordinal = self._count(stream)
@@ -80,9 +82,8 @@ class Randomness:
             if restore is not None:
                 restore(recorded)
             value = recorded
-        self._agent.emit(
-            "entropy", stream=stream, ordinal=ordinal, value=value, site=call_site(library), substituted=substituted
-        )
+        site = site or call_site(library)
+        self._agent.emit("entropy", stream=stream, ordinal=ordinal, value=value, site=site, substituted=substituted)
         return value
 
     def seed(self, function: str, argument: Any, library: str) -> Any:
