@@ -1,19 +1,25 @@
 """Did the replay repeat the run? A verdict is a value: a word, a reason where there is none, and what was compared.
 
-Procedure `repro/compare`, version 1. The first rule that applies decides:
+Procedure `repro/compare`, version 2. The first rule that applies decides:
 
 1. Data that the run had read changed before the replay: nothing can be concluded.
-2. A certain mismatch: another number at a step that both have, other bytes in a checkpoint, another end of the command.
-3. Neither side has a metric or an output: nothing to compare.
+2. A certain mismatch: another fingerprint or number at a step that both have, other bytes in a checkpoint, another end
+   of the command.
+3. Neither side has a metric, a fingerprint or an output: nothing to compare.
 4. One side was cut short from outside: what both have is equal, the rest is unknown.
 5. The trace has a gap, or what must be compared has no digest: what was seen is equal, the rest is unknown. (A learning
-   rate that could not be read is no such gap: its effect is in the losses and the checkpoints.)
-6. A step, a metric or a checkpoint is missing on one side: a mismatch.
+   rate or a fingerprint that could not be read is no such gap: its effect is in the losses and the checkpoints.)
+6. A step, a metric or a checkpoint is missing on one side: a mismatch. A traced step is, if both sides were to trace
+   the same steps.
 7. Everything that counts is equal.
 
 Metrics count bit for bit, unless the original was sealed with a tolerance for them: then only the limit counts, and
-checkpoints need not be identical. Checkpoints are the outputs that torch wrote. Other outputs often hold times: they
-are compared and named, and they decide only where there is no metric at all.
+fingerprints and checkpoints need not be identical. Checkpoints are the outputs that torch wrote. Other outputs often
+hold times: they are compared and named, and they decide only where there is neither a metric nor a traced step.
+
+Fingerprints are those of the training trace, compared as `repro.audit.fingerprints` says: a random generator's state
+that the training did not draw from decides nothing. Two runs that were not both traced are judged by the rest, as in
+version 1, which knew of no trace.
 
 A lineage that is not complete changes no word: losses and checkpoints were compared, and are equal or not, whatever was
 read. But an input may have been there that no record names. The verdict says so in `caveats`, and page one repeats it.
@@ -28,15 +34,17 @@ from typing import Final
 
 from repro.audit.digests import comparable
 from repro.audit.divergence import MetricComparison, compare_metrics
+from repro.audit.fingerprints import TraceComparison, compare_fingerprints
 from repro.audit.lineage import caveat
 from repro.audit.outputs import OutputComparison, compare_outputs
 from repro.audit.rebase import rebase, replay_sentences
+from repro.audit.tracewords import first_phrase, first_sentence, short_phrases, trace_evidence, unused_phrases
 from repro.audit.wording import capital, ended, evidence, listed, metric_phrase, outcome, output_phrases
 from repro.errors import DIFFERENT, SAME, InconclusiveError, UsageError
 from repro.evidence.model import Gap, Record
 
 PROCEDURE: Final = "repro/compare"
-PROCEDURE_VERSION: Final = 1
+PROCEDURE_VERSION: Final = 2
 
 _FROM_OUTSIDE: Final = frozenset({"SIGINT", "SIGTERM", "SIGKILL", "SIGHUP", "SIGQUIT"})
 """Signals that say something about the machine or its user, and nothing about the training."""
@@ -78,6 +86,7 @@ class Verdict:
     """What is not equal, whether it counts or not; one phrase each."""
     metrics: tuple[MetricComparison, ...]
     outputs: tuple[OutputComparison, ...]
+    trace: TraceComparison
     tolerances: tuple[tuple[str, float], ...]
     """Metric and largest absolute difference allowed, as sealed with the original."""
     changed_data: tuple[str, ...]
@@ -103,6 +112,7 @@ class _Case:
     replay: Record
     metrics: tuple[MetricComparison, ...]
     outputs: tuple[OutputComparison, ...]
+    trace: TraceComparison
     limits: dict[str, float]
     changed_data: tuple[str, ...]
     cut_short: tuple[str, ...]
@@ -111,7 +121,12 @@ class _Case:
 
     @property
     def evidence(self) -> str:
-        return evidence(self.metrics, self.outputs)
+        return evidence(self.metrics, self.outputs, trace_evidence(self.trace))
+
+    @property
+    def traced(self) -> bool:
+        """Whether there is a step that both sides traced."""
+        return any(anchor.compared_steps for anchor in self.trace.anchors)
 
     @property
     def tolerant(self) -> bool:
@@ -120,7 +135,7 @@ class _Case:
     @property
     def decisive_outputs(self) -> tuple[OutputComparison, ...]:
         """Outputs that must be identical."""
-        if not self.metrics:
+        if not self.metrics and not self.traced:
             return self.outputs
         return () if self.tolerant else tuple(output for output in self.outputs if output.checkpoint)
 
@@ -157,9 +172,10 @@ def judge(original: Record, replay: Record, *, changed_data: tuple[str, ...] = (
         sentence=f"{sentence} {case.evidence}".strip(),
         evidence=case.evidence,
         compared=_compared(case),
-        differences=(*map(metric_phrase, _unequal(case)), *output_phrases(case.outputs)),
+        differences=_differences(case),
         metrics=case.metrics,
         outputs=case.outputs,
+        trace=case.trace,
         tolerances=tuple(sorted(case.limits.items())),
         changed_data=case.changed_data,
         caveats=_caveats(original, replay),
@@ -186,6 +202,7 @@ def _case(original: Record, replay: Record, changed_data: tuple[str, ...]) -> _C
         replay=replay,
         metrics=compare_metrics(original, replay, cut_short=bool(cut_short)),
         outputs=compare_outputs(original, replay),
+        trace=compare_fingerprints(original, replay),
         limits={tolerance.metric: tolerance.absolute for tolerance in original.tolerances},
         changed_data=_changed_data(original, replay, changed_data),
         cut_short=cut_short,
@@ -195,8 +212,8 @@ def _case(original: Record, replay: Record, changed_data: tuple[str, ...]) -> _C
 
 def _hides_something(gap: Gap) -> bool:
     """Say whether a gap leaves part of the comparison open. A rate that was not read shows in the losses it makes."""
-    rate_alone = gap.topic == "trace" and "learning_rate" in gap.subject
-    return gap.topic in ("trace", "agent") and not rate_alone
+    told_by_losses = gap.topic == "trace" and ("learning_rate" in gap.subject or gap.subject.startswith("fingerprint"))
+    return gap.topic in ("trace", "agent") and not told_by_losses
 
 
 def _changed_data(original: Record, replay: Record, told: tuple[str, ...]) -> tuple[str, ...]:
@@ -241,6 +258,8 @@ def _data_changed(case: _Case) -> Decision | None:
 
 
 def _certain_mismatch(case: _Case) -> Decision | None:
+    if case.trace.first is not None and not case.tolerant:
+        return Word.DID_NOT_MATCH, None, first_sentence(case.trace.first)
     metric = _worst(case)
     if metric is not None:
         return Word.DID_NOT_MATCH, None, _divergence_sentence(case, metric)
@@ -262,7 +281,7 @@ def _worst(case: _Case) -> MetricComparison | None:
 
 
 def _nothing_to_compare(case: _Case) -> Decision | None:
-    if case.metrics or case.outputs:
+    if case.metrics or case.outputs or case.traced:
         return None
     sentence = "Neither run left a metric or an output that was observed, so there is nothing to compare."
     return Word.INDETERMINATE, Reason.NOTHING_TO_COMPARE, sentence
@@ -291,6 +310,7 @@ def _shortfall(case: _Case) -> Decision | None:
         for output in case.decisive_outputs
         if output.state in ("only-left", "only-right")
     ]
+    missing += () if case.tolerant else short_phrases(case.trace)
     if not missing:
         return None
     return Word.DID_NOT_MATCH, None, f"Not everything is there on both sides: {listed(missing)}."
@@ -298,16 +318,40 @@ def _shortfall(case: _Case) -> Decision | None:
 
 def _matched(case: _Case) -> Decision:
     unequal = _unequal(case)
-    if not unequal and all(output.state == "identical" for output in case.outputs if output.checkpoint):
-        what = "metric and checkpoint" if case.metrics else "output"
-        return Word.MATCHED_EXACTLY, None, f"Every {what} came out the same, bit for bit."
+    checkpoints = all(output.state == "identical" for output in case.outputs if output.checkpoint)
+    if not unequal and checkpoints and case.trace.equal:
+        return Word.MATCHED_EXACTLY, None, f"Every {_what_counts(case)} came out the same, bit for bit."
     phrases = [
         f"{metric.name} of {metric.process_key} differs by at most {metric.largest_difference!r} "
         f"(limit {case.limits[metric.name]!r})"
         for metric in unequal
-    ] or ["every metric is equal, and checkpoints need not be under the tolerance"]
+    ] or ["every metric is equal, and fingerprints and checkpoints need not be under the tolerance"]
     fixed = f"limits were sealed with the recorded run on {case.original.run.ended_at}, before the replay"
     return Word.MATCHED_WITHIN_TOLERANCE, None, f"{capital(listed(phrases))}; {fixed}."
+
+
+def _what_counts(case: _Case) -> str:
+    if case.traced:
+        return "metric, fingerprint and checkpoint" if case.metrics else "fingerprint and checkpoint"
+    return "metric and checkpoint" if case.metrics else "output"
+
+
+def _differences(case: _Case) -> tuple[str, ...]:
+    trace = case.trace
+    first = [first_phrase(trace.first)] if trace.first else []
+    one_sided = [] if trace.left_traced == trace.right_traced else [_one_sided(trace)]
+    return (
+        *first,
+        *map(metric_phrase, _unequal(case)),
+        *short_phrases(trace),
+        *unused_phrases(trace),
+        *one_sided,
+        *output_phrases(case.outputs),
+    )
+
+
+def _one_sided(trace: TraceComparison) -> str:
+    return f"the {'original' if trace.left_traced else 'replay'} alone has a training trace, so none was compared"
 
 
 def _unequal(case: _Case) -> tuple[MetricComparison, ...]:
@@ -328,4 +372,5 @@ def _divergence_sentence(case: _Case, metric: MetricComparison) -> str:
 def _compared(case: _Case) -> tuple[str, ...]:
     ends = f"the end of the command: {outcome(case.original)} and {outcome(case.replay)}"
     files = tuple(f"{output.path}: {output.state}" for output in case.outputs)
-    return (*map(metric_phrase, case.metrics), *files, ends)
+    trace = trace_evidence(case.trace)
+    return (*map(metric_phrase, case.metrics), *([f"the training trace: {trace}"] if trace else ()), *files, ends)

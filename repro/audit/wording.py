@@ -31,9 +31,16 @@ def ended(record: Record) -> str:
     return outcome(record) if record.run.status in ("completed", "failed") else f"was {outcome(record)}"
 
 
-def evidence(metrics: Sequence[MetricComparison], outputs: Sequence[OutputComparison]) -> str:
-    """Say what was compared: `Loss equal at 7 of 7 backward passes; 2 of 3 outputs byte-identical; a.json differs.`."""
+def evidence(metrics: Sequence[MetricComparison], outputs: Sequence[OutputComparison], trace: str = "") -> str:
+    """Say what was compared: `Loss equal at 7 of 7 backward passes; 2 of 3 outputs byte-identical; a.json differs.`.
+
+    Args:
+        metrics: Every metric, compared.
+        outputs: Every output, compared.
+        trace: A phrase about the training trace; empty where there is none.
+    """
     phrases = [f"{name} equal at {equal} of {steps} {_noun(name)}" for name, (equal, steps) in _totals(metrics)]
+    phrases += [trace] if trace else []
     if outputs:
         identical = sum(output.state == "identical" for output in outputs)
         phrases.append(f"{identical} of {counted(len(outputs), 'output')} byte-identical")

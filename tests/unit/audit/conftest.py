@@ -20,6 +20,7 @@ from repro.evidence.model import (
     Dataset,
     Entropy,
     Fact,
+    Fingerprint,
     Gap,
     GeneratorState,
     Metric,
@@ -34,6 +35,7 @@ from repro.evidence.model import (
     SharedObject,
     SystemPackage,
     Tolerance,
+    TracedTensor,
 )
 from repro.evidence.store import RunDirectory, Store
 
@@ -68,6 +70,99 @@ def rates(*changes: tuple[int, float], process_key: str = "main") -> tuple[Metri
     return tuple(
         Metric(process_key=process_key, name="learning_rate.0", step=s, value=v, dtype="float64", at_seconds=s * 0.1)
         for s, v in changes
+    )
+
+
+TENSORS = (("0.weight", "[64, 3]", "float32"), ("0.bias", "[64]", "float32"), ("6.weight", "[10, 64]", "bfloat16"))
+TRACED = (0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
+_OF_TENSORS = ("weight", "gradient", "parameter", "state")
+
+
+def word(*parts: object) -> str:
+    return digest(" ".join(map(str, parts))).removeprefix("sha256:")[:16]
+
+
+def sketch(*numbers: float) -> str:
+    return struct.pack(">8d", *numbers).hex()
+
+
+def tensors(rows: Any = TENSORS, *, process_key: str = "main", anchor: str = "optimizer.0", step: int = 0) -> tuple:
+    return tuple(
+        TracedTensor(
+            process_key=process_key,
+            anchor=anchor,
+            step=step,
+            ordinal=place,
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            device="cpu",
+        )
+        for place, (name, shape, dtype) in enumerate(rows)
+    )
+
+
+def fields_of(step: int, steps: tuple[int, ...]) -> tuple[str, ...]:
+    """Return what is told of a step: `weight` is, where the step before was traced."""
+    before = ("order", "batch", "rng.torch", "rng.numpy", "rng.python", *(["weight"] if step - 1 in steps else []))
+    return (*before, "gradient", "hyperparameter", "parameter", "state", "sketch")
+
+
+def told(field: str, step: int, process_key: str, anchor: str) -> str:
+    if field == "sketch":
+        return sketch(*(3.0 + place + 0.01 * step for place in range(8)))
+    if field == "rng.python":  # nobody draws from it
+        return word(field, process_key)
+    if field == "hyperparameter":
+        return word(field, anchor)
+    count = len(TENSORS) if field in _OF_TENSORS else 1
+    content = ("parameter", step - 1) if field == "weight" else (field, step)
+    return "".join(word(*content, process_key, anchor, place) for place in range(count))
+
+
+def fingerprints(
+    steps: tuple[int, ...] = TRACED, *, process_key: str = "main", anchor: str = "optimizer.0", late: float = 0.0
+) -> tuple[Fingerprint, ...]:
+    return tuple(
+        Fingerprint(
+            process_key=process_key,
+            anchor=anchor,
+            step=step,
+            place=place,
+            field=field,
+            words=told(field, step, process_key, anchor),
+            at_seconds=late + step + place / 100,
+        )
+        for step in steps
+        for place, field in enumerate(fields_of(step, steps))
+    )
+
+
+def altered(record: Record, step: int, field: str, *places: int, **where: str) -> Record:
+    """Return a record with other fingerprints of a field of one step, at some places of it."""
+
+    def otherwise(row: Fingerprint) -> Fingerprint:
+        if (row.step, row.field) != (step, field) or any(getattr(row, name) != value for name, value in where.items()):
+            return row
+        words = [row.words[i : i + 16] for i in range(0, len(row.words), 16)]
+        for place in places or (0,):
+            words[place] = word("other", field, step, place)
+        return replace(row, words="".join(words))
+
+    return replace(record, fingerprints=tuple(map(otherwise, record.fingerprints)))
+
+
+def traced(record: Record, *processes: str, every: str | None = "16", **options: Any) -> Record:
+    """Return a record with a training trace of some processes, `main` if none is named."""
+    names = processes or ("main",)
+    settings = tuple(
+        Setting(process_key=name, moment="first-step", name="trace.every", value=every) for name in names if every
+    )
+    return replace(
+        record,
+        settings=(*record.settings, *settings),
+        traced_tensors=tuple(row for name in names for row in tensors(process_key=name)),
+        fingerprints=tuple(row for name in names for row in fingerprints(process_key=name, **options)),
     )
 
 
@@ -325,6 +420,11 @@ def make() -> SimpleNamespace:
         facts=facts,
         digest=digest,
         float32=float32,
+        traced=traced,
+        altered=altered,
+        tensors=tensors,
+        fingerprints=fingerprints,
+        sketch=sketch,
         gap=lambda topic, subject="main", reason="it was not seen": Gap(topic=topic, subject=subject, reason=reason),
         tolerance=lambda metric, absolute: Tolerance(metric=metric, absolute=absolute),
         root=ROOT,

@@ -37,7 +37,7 @@ def test_a_faithful_replay_matches_exactly(make):
         "learning_rate.0 equal at 2 of 2 changes; 3 of 3 outputs byte-identical."
     )
     assert verdict.differences == ()
-    assert (verdict.procedure, verdict.procedure_version) == ("repro/compare", 1)
+    assert (verdict.procedure, verdict.procedure_version) == ("repro/compare", 2)
 
 
 def test_another_output_than_a_checkpoint_is_named_and_does_not_decide(make):

@@ -1,0 +1,79 @@
+"""Of what kind a first difference is: what it says about the cause, by what was still equal before it.
+
+The fields of a step come in causal order, so the first that differs, while all before it are equal, tells where the
+difference came in: from outside (data, order, random numbers, settings, somebody's hand on the weights) or from the
+arithmetic itself. That holds as far as the trace reaches. Where the steps before are not traced, a difference in the
+gradients may be the consequence of an earlier one in anything, and is called so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from repro.audit.tracepairs import RANDOM, STRUCTURE
+
+
+class Cause(StrEnum):
+    """Kinds of a first difference."""
+
+    STRUCTURE = "structure"
+    """Other tensors are trained: another number of them, other shapes or types."""
+    SAMPLE_ORDER = "sample-order"
+    """The samplers handed out other indices."""
+    BATCH_CONTENT = "batch-content"
+    """The same indices, and other values in the batch."""
+    RANDOM_STATE = "random-state"
+    """A random generator stood elsewhere, and the training drew from it."""
+    INITIAL_WEIGHTS = "initial-weights"
+    """The weights before the first step were others."""
+    WEIGHTS_WRITTEN = "weights-written"
+    """Something other than the optimizer wrote to the weights between two steps."""
+    GRADIENT_NUMERICS = "gradient-numerics"
+    """Equal inputs and weights, and other gradients: forward or backward pass computed otherwise."""
+    HYPERPARAMETER = "hyperparameter"
+    """The optimizer was set otherwise."""
+    OPTIMIZER_NUMERICS = "optimizer-numerics"
+    """Equal gradients and settings, and other weights: the optimizer computed otherwise."""
+    OPTIMIZER_STATE = "optimizer-state"
+    """The optimizer's own tensors differ, and the weights that it wrote do not."""
+    UNTRACED = "untraced"
+    """It came in where nothing was traced: in a step before, or before the first one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What is known about the moment of a first difference."""
+
+    field: str
+    step: int
+    weights_known: bool
+    """Whether the weights before the step are known to be equal, or are what differs."""
+    adjacent: bool
+    """Whether the step before was traced on both sides and equal, or there is none."""
+
+
+_CAUSES = {
+    STRUCTURE: Cause.STRUCTURE,
+    "order": Cause.SAMPLE_ORDER,
+    "batch": Cause.BATCH_CONTENT,
+    "gradient": Cause.GRADIENT_NUMERICS,
+    "hyperparameter": Cause.HYPERPARAMETER,
+    "parameter": Cause.OPTIMIZER_NUMERICS,
+    "state": Cause.OPTIMIZER_STATE,
+}
+_NEEDS_WEIGHTS = frozenset({Cause.GRADIENT_NUMERICS})
+_NEEDS_STATE = frozenset({Cause.OPTIMIZER_NUMERICS})
+
+
+def cause(known: Circumstances) -> Cause:
+    """Return the kind of a first difference; a field that no schema foresees is `UNTRACED`."""
+    if known.field.startswith(RANDOM):
+        return Cause.RANDOM_STATE
+    if known.field == "weight":
+        return Cause.INITIAL_WEIGHTS if known.step == 0 else Cause.WEIGHTS_WRITTEN
+    found = _CAUSES.get(known.field, Cause.UNTRACED)
+    if found in _NEEDS_WEIGHTS and not known.weights_known:
+        return Cause.UNTRACED
+    # What an optimizer writes also hangs on its state after the step before.
+    return Cause.UNTRACED if found in _NEEDS_STATE and not known.adjacent else found
