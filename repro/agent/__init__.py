@@ -17,7 +17,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Optional
 
 
 def start() -> None:
@@ -74,6 +74,11 @@ class Agent:
         return self._randomness.replaying
 
     @property
+    def process_key(self) -> str:
+        """The key of this process: its role in the run."""
+        return self._identity.key
+
+    @property
     def settings(self) -> dict[str, str]:
         """Settings to restore in this process when their library is imported: name to text."""
         return self._randomness.settings
@@ -97,8 +102,15 @@ class Agent:
             self.gap(topic, subject, f"{type(error).__name__}: {error}")
             return None
 
-    def wrap(self, original: Any, before: Callable[..., Any], topic: str, subject: str) -> Any:
-        """Return a function that calls `before(args, kwargs)`, then the original.
+    def wrap(
+        self,
+        original: Any,
+        before: Callable[..., Any],
+        topic: str,
+        subject: str,
+        after: Optional[Callable[[], None]] = None,
+    ) -> Any:
+        """Return a function that calls `before(args, kwargs)`, then the original, then `after()` if that returned.
 
         `before` returns `None`, or the `(args, kwargs)` to call the original with. What it raises becomes a gap. What
         the original raises passes through, from Python 3.11 on without a trace of us in its traceback.
@@ -112,10 +124,13 @@ class Agent:
             except Exception as error:
                 self.gap(topic, subject, f"{type(error).__name__}: {error}")
             try:
-                return original(*args, **kwargs)
+                result = original(*args, **kwargs)
             except BaseException as error:
                 error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
                 raise
+            if after is not None:
+                self.guard(topic, subject, after)
+            return result
 
         return disguise(wrapper, original)
 
@@ -154,6 +169,10 @@ class Agent:
     def claim_for_child(self, name: str) -> str:
         """Claim a process key for a child that is about to be started."""
         return self._identity.claim_for_child(name)
+
+    def hand_over(self, key: str) -> Any:
+        """Return a context in which the processes started by this thread are given a key."""
+        return self._identity.hand_over(key)
 
     def _begin(self) -> None:
         self._randomness.reset(self._identity.key)

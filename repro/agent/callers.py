@@ -71,7 +71,8 @@ class StandIn:
         self, original: Any, module: str, after: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
     ) -> None:
         self.__wrapped__ = original
-        self.__name__ = self.__qualname__ = original.__name__
+        self.__name__: str = original.__name__
+        self.__qualname__ = self.__name__
         self.__doc__ = original.__doc__
         self.__text_signature__ = original.__text_signature__
         self.__module__ = module

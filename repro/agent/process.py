@@ -2,7 +2,8 @@
 
 Keys name roles, not pids, so that a recording and its replay line up: `main`, `main/fork.1`, `main/rank0`,
 `main/worker.py.1`. A key is claimed by making a directory of that name below `<events>/claims`, which only one
-process can.
+process can. A process that starts a Python one claims its key for it (`REPRO_CLAIMED_KEY`), since children that are
+started together would race for their numbers. It is the first to wake with that key that has it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from __future__ import annotations
 import os
 import sys
 import time
+from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
+CLAIMED_KEY = "REPRO_CLAIMED_KEY"
+"""The variable that hands a child its key."""
+
 _OPTIONS_WITH_VALUE = "WX"
+_INTERPRETERS = ("python", "pypy")
 
 
 def encode_path(path: Any) -> str:
@@ -73,7 +79,8 @@ class Identity:
         self.argv = command_line()
         self.parent_key: Optional[str] = os.environ.get("REPRO_PROCESS_KEY")
         self._rank = _integer("RANK")
-        self.key = os.environ.pop("REPRO_CLAIMED_KEY", "") or self._own_key()
+        self._lending = RLock()
+        self.key = self._handed_key() or self._own_key()
         self._publish()
 
     def fork(self) -> None:
@@ -81,6 +88,8 @@ class Identity:
         self.parent_key, self.forked = self.key, True
         self.key = self._claim(f"{self.key}/fork", self._forks)
         self._forks = 0
+        self._lending = RLock()
+        os.environ.pop(CLAIMED_KEY, None)  # of a child that another thread was just starting
         self._publish()
 
     def before_fork(self) -> None:
@@ -88,8 +97,12 @@ class Identity:
         self._forks += 1
 
     def claim_for_child(self, name: str) -> str:
-        """Claim a key for a child about to be started: children started together would race for their numbers."""
+        """Claim a key for a child about to be started, of that label."""
         return self._claim(f"{self.key}/{encode_path(name)}")
+
+    def hand_over(self, key: str) -> HandedOver:
+        """Return a context in which the processes started by this thread find a key in their environment."""
+        return HandedOver(key, self._lending)
 
     def start_event(self) -> dict[str, Any]:
         """Return the fields of the start event."""
@@ -119,6 +132,11 @@ class Identity:
                 if name[0] != "_" and not name.startswith("n_") and name not in ("count", "index")
             },
         }
+
+    def _handed_key(self) -> str:
+        """Return the key that our parent has claimed for us, unless somebody has woken with it before."""
+        key = os.environ.pop(CLAIMED_KEY, "")
+        return key if key and self._take(f"{key}/.awake") is not False else ""
 
     def _own_key(self) -> str:
         if self.parent_key is None:
@@ -156,6 +174,40 @@ class Identity:
         os.environ["REPRO_PROCESS_KEY"] = self.key
         if self._rank is not None:
             os.environ["REPRO_PROCESS_RANK"] = str(self._rank)
+
+
+class HandedOver:
+    """A context in which a key stands in the environment; one thread at a time.
+
+    Args:
+        key: The key.
+        lock: Held meanwhile.
+    """
+
+    def __init__(self, key: str, lock: Any) -> None:
+        self._key = key
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        os.environ[CLAIMED_KEY] = self._key
+
+    def __exit__(self, *_: object) -> None:
+        os.environ.pop(CLAIMED_KEY, None)
+        self._lock.release()
+
+
+def awaits_key(program: Any, environment: Any) -> bool:
+    """Say whether a program is a Python that will wake an agent and has no key by its rank.
+
+    Args:
+        program: Its path or name.
+        environment: What it will be started with, a mapping of strings.
+    """
+    if not os.path.basename(os.fsdecode(program)).startswith(_INTERPRETERS) or "REPRO_EVENTS" not in environment:
+        return False
+    rank = environment.get("RANK", "")
+    return not rank.isdigit() or rank == environment.get("REPRO_PROCESS_RANK")
 
 
 def _integer(variable: str) -> Optional[int]:

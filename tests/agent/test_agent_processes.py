@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from event_logs import INJECT, bare_environment, of_kind, read_events
+from event_logs import INJECT, bare_environment, entropy_document, of_kind, read_events
 
 
 def keys(events):
@@ -123,6 +123,60 @@ def test_claims_are_free_of_races(run_agent):
     )
     events, _ = run_agent(script)
     assert sorted(["main", *(f"main/-c.{number}" for number in range(1, 21))]) == keys(events)
+
+
+TOGETHER = """
+import os, subprocess, sys, threading
+def start(folder, **options):
+    return [subprocess.Popen([sys.executable, folder + '/work.py', str(number)], **options) for number in range(6)]
+def wait(children): print([child.wait() for child in children])
+for folder in ('a', 'b'):
+    os.makedirs(folder, exist_ok=True)
+    open(folder + '/work.py', 'w').write('import sys, uuid; print(sys.argv[1], uuid.uuid4())')
+wait(start('a') + start('a', env=dict(os.environ, MORE='1')))
+os.rename('b/work.py', 'b/other.py')
+def start_four(name): wait([subprocess.Popen([sys.executable, name, str(number)]) for number in range(4)])
+threads = [threading.Thread(target=start_four, args=(name,)) for name in ('a/work.py', 'b/other.py')]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print('REPRO_CLAIMED_KEY' in os.environ)
+"""
+
+
+def test_children_started_together_have_the_keys_of_their_order(run_agent, python):
+    recorded, first = run_agent(TOGETHER, python=python)
+    replayed, second = run_agent(TOGETHER, python=python, entropy=entropy_document(recorded))
+    assert "" == first.stderr == second.stderr
+    assert "False\n" == first.stdout[-6:]
+    order = {event["process_key"]: event["argv"][-1] for event in of_kind(recorded, "start")}
+    numbers = [*range(6), *range(6), *range(4)]
+    assert {f"main/work.py.{at}": str(number) for at, number in enumerate(numbers, 1)} == {
+        key: number for key, number in order.items() if "work" in key
+    }
+    assert [str(number) for number in range(4)] == [order[f"main/other.py.{at}"] for at in range(1, 5)]
+    assert sorted(first.stdout.splitlines()) == sorted(second.stdout.splitlines())
+    assert [] == of_kind(recorded, "gap") + of_kind(replayed, "gap")
+
+
+def test_a_handed_key_is_for_the_first_that_wakes_with_it(run_agent, python):
+    script = """
+import os, subprocess, sys
+open('python-twice', 'w').write('#!/bin/sh\\n"$0-it" -c pass\\n"$0-it" -c pass\\n')
+os.chmod('python-twice', 0o755)
+open('python-twice-it', 'w').write('#!/bin/sh\\nexec ' + sys.executable + ' "$@"\\n')
+os.chmod('python-twice-it', 0o755)
+subprocess.run(['./python-twice', '-c', 'pass'], check=True)
+"""
+    events, finished = run_agent(script, python=python)
+    assert "" == finished.stderr
+    assert ["main", "main/-c.1", "main/-c.2"] == keys(events)
+
+
+def test_starting_a_process_fails_as_it_did(run_agent):
+    script = "import subprocess\nsubprocess.run(['python-of-no-kind', 'x.py'])"
+    _, watched = run_agent(script)
+    _, bare = run_agent(script, agent=False)
+    assert bare.stderr == watched.stderr
 
 
 POOL = """

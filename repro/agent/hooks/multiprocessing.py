@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -22,11 +20,9 @@ def install(module: Any, agent: Agent) -> None:
 
     def spawnv_passfds(path: Any, args: Any, passfds: Any) -> Any:
         key = agent.guard("agent", "multiprocessing", agent.claim_for_child, "-c")
-        if key is not None:
-            os.environ["REPRO_CLAIMED_KEY"] = key
-        try:
+        if key is None:
             return original(path, args, passfds)
-        finally:
-            os.environ.pop("REPRO_CLAIMED_KEY", None)
+        with agent.hand_over(key):
+            return original(path, args, passfds)
 
     module.spawnv_passfds = spawnv_passfds

@@ -1,0 +1,73 @@
+"""Python processes started by `subprocess`: their keys are claimed here, in the order in which they are started.
+
+A shell, or a program that starts Python in its turn, hands no key on: what runs below it claims its own, in the order
+in which it wakes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import disguise
+from ..process import CLAIMED_KEY, awaits_key, label
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from repro.agent import Agent
+
+MODULES = ("subprocess",)
+
+_POSITIONS = {"executable": 2, "shell": 8, "env": 10}
+"""Of the arguments of `Popen`, the first one included."""
+
+
+def install(module: Any, agent: Agent) -> None:
+    """Watch `Popen`, which everything else in the module goes through, `asyncio` too."""
+    original = module.Popen.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        key = agent.guard("agent", "subprocess", _claim, args, kwargs, agent)
+        inherits = key is not None and _argument("env", args, kwargs) is None
+        if key is not None and not inherits:
+            args, kwargs = _with_key(key, args, kwargs)
+        try:
+            if inherits:
+                with agent.hand_over(key):
+                    original(self, *args, **kwargs)
+            else:
+                original(self, *args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
+
+    module.Popen.__init__ = disguise(__init__, original)
+
+
+def _claim(args: Any, kwargs: Any, agent: Agent) -> Optional[str]:
+    """Claim the key of a Python process about to be started; `None` for any other program."""
+    words = args[0] if args else kwargs.get("args")
+    if _argument("shell", args, kwargs):
+        return None
+    words = [words] if isinstance(words, (str, bytes, os.PathLike)) else words
+    if not isinstance(words, (list, tuple)) or not words:
+        return None
+    environment = _argument("env", args, kwargs)
+    program = _argument("executable", args, kwargs) or words[0]
+    if not awaits_key(program, os.environ if environment is None else environment):
+        return None
+    return agent.claim_for_child(label([os.fsdecode(word) for word in words]))
+
+
+def _with_key(key: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return the arguments with the key in the environment, which is the caller's and so is copied."""
+    position = _POSITIONS["env"]
+    if len(args) > position:
+        return (*args[:position], {**args[position], CLAIMED_KEY: key}, *args[position + 1 :]), kwargs
+    return args, dict(kwargs, env={**kwargs["env"], CLAIMED_KEY: key})
+
+
+def _argument(name: str, args: Any, kwargs: Any) -> Any:
+    position = _POSITIONS[name]
+    return args[position] if len(args) > position else kwargs.get(name)
