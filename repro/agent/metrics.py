@@ -36,6 +36,7 @@ _HIGHEST_STEP = 2**63 - 1
 _EXACT = 2**53
 
 _shared: list[Metrics] = []
+_dtypes: dict[Any, str] = {}
 
 
 def shared(agent: Agent) -> Metrics:
@@ -82,7 +83,8 @@ class Metrics:
         Args:
             source: Who was given it: tensorboard, mlflow, wandb, repro …
             name: As it was given.
-            value: A number, or a NumPy or PyTorch scalar. It keeps its bits and its type. What is none is a gap.
+            value: A number, or a NumPy or PyTorch scalar. It keeps its bits and its type. A number of another type is a
+                gap; texts, pictures and arrays are no numbers, and passed over.
             step: The source's own step; `None` counts on.
             owner: The run, folder or the like that it was logged to; told apart, and not told.
         """
@@ -129,7 +131,8 @@ class Metrics:
         if device is None:
             number, dtype = _number(value)
             if number is None:
-                self._agent.gap("trace", _subject(name), f"a value of type {dtype} is no number: it is not kept")
+                if dtype:
+                    self._agent.gap("trace", _subject(name), f"a number of type {dtype} is not read")
                 return
             if abs(number) >= _EXACT and dtype in ("int", "longdouble") and number != value:
                 self._agent.gap("trace", _subject(name), "a number that float64 cannot hold was rounded to it")
@@ -220,21 +223,32 @@ class Metrics:
 
 
 def _number(value: Any) -> tuple[Optional[float], str]:
-    """Return a value as float64 with the type it had; `None` with the name of its type where it is no single number."""
-    for plain in (bool, int, float):
-        if isinstance(value, plain):
-            return plain.__float__(value), "float64" if plain is float else plain.__name__
+    """Return a value as float64, with the type it had.
+
+    Returns:
+        `None` with the type of a number that is not read; `None` with nothing for what is no single number.
+    """
+    if isinstance(value, float):
+        return float.__float__(value), "float64"
+    if isinstance(value, int):
+        return int.__float__(value), "bool" if isinstance(value, bool) else "int"
+    kind = type(value)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)):
         if value.size == 1 and value.dtype.kind in "biuf":
-            return float(value.item()), str(value.dtype.name)
-    elif _is_tensor(value) and value.numel() == 1 and not value.is_complex():
-        return float(value.detach().item()), _dtype(value)
-    return None, f"{type(value).__module__}.{type(value).__qualname__}"
+            return float(value.item()), _dtype(value)
+        is_number = value.size == 1 and value.dtype.kind == "c"
+    elif _is_tensor(value):
+        is_number = value.numel() == 1
+        if is_number and not value.is_complex():
+            return float(value.detach().item()), _dtype(value)
+    else:
+        is_number = hasattr(kind, "__float__") or hasattr(kind, "__complex__") or kind is complex
+    return None, f"{kind.__module__}.{kind.__qualname__}" if is_number else ""
 
 
 def _device_of(value: Any) -> Optional[str]:
-    """Return the kind of device that a single-element tensor is on; `None` for a processor and all that is no tensor."""
+    """Return the kind of device that a single-element tensor is on; `None` for a processor, and of anything else."""
     if _is_tensor(value) and not value.is_cpu and value.numel() == 1:
         return str(value.device.type)
     return None
@@ -246,8 +260,13 @@ def _is_tensor(value: Any) -> bool:
     return torch is not None and type(value) in (getattr(torch, "Tensor", None), torch.nn.Parameter)
 
 
-def _dtype(tensor: Any) -> str:
-    return str(tensor.dtype).rpartition(".")[2]
+def _dtype(value: Any) -> str:
+    """Return the type of a NumPy scalar or array, or of a tensor, such as `float32`."""
+    dtype = value.dtype
+    name = _dtypes.get(dtype)
+    if name is None:
+        name = _dtypes[dtype] = str(getattr(dtype, "name", dtype)).rpartition(".")[2]
+    return name
 
 
 def _subject(name: Any) -> str:
