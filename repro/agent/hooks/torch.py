@@ -1,6 +1,7 @@
 """PyTorch: loss at every backward, learning rates, seeds, generators, the settings that bear on the bits, its files.
 
 Streams: `torch.initial_seed` (the default CPU generator seeds itself when torch is imported), `torch.seed`.
+Trace: fingerprints of what each traced step held, by `trace.steps`.
 Metrics: `loss` counts backward passes of single-element tensors; `learning_rate.G` counts steps of the first
 optimizer that steps, `optimizer.K.learning_rate.G` those of the K-th. A rate is told when it changes. Values are
 exact: the float64 of a float16, bfloat16 or float32 is that number.
@@ -16,14 +17,19 @@ import os
 import time
 
 from .. import determinism, disguise
+from ..trace.settings import SETTINGS, tell_optimizer, tell_settings
+from ..trace.steps import Anchor, Backward, Tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any
 
     from repro.agent import Agent
 
-MODULES = ("torch", "torch.optim.optimizer", "torch._dynamo.trace_rules", "torch.utils.tensorboard.writer")
+MODULES = (
+    *("torch", "torch.optim.optimizer", "torch.utils.data.dataloader"),
+    *("torch._dynamo.trace_rules", "torch.utils.tensorboard.writer"),
+)
 
 FETCH_EVERY = 64
 """How many losses wait on a GPU before they are fetched together, so that no step waits for its own."""
@@ -33,29 +39,6 @@ _VECTOR_MATH = (
     *("log", "log10", "log1p", "log2", "sin", "sinh", "sqrt", "tan", "tanh"),
 )
 _READ_AT_FIRST_USE = (b"ATEN_CPU_CAPABILITY", b"MKL_CBWR", b"MKL_ENABLE_INSTRUCTIONS")
-
-_SETTINGS = (
-    "get_num_threads torch.num_threads",
-    "get_num_interop_threads torch.num_interop_threads",
-    "backends.cpu.get_cpu_capability torch.cpu_capability",
-    "are_deterministic_algorithms_enabled torch.deterministic_algorithms",
-    "is_deterministic_algorithms_warn_only_enabled torch.deterministic_algorithms_warn_only",
-    "utils.deterministic.fill_uninitialized_memory torch.fill_uninitialized_memory",
-    "get_default_dtype torch.default_dtype",
-    "get_float32_matmul_precision torch.float32_matmul_precision",
-    "backends.cudnn.enabled",
-    "backends.cudnn.benchmark",
-    "backends.cudnn.deterministic",
-    "backends.cudnn.allow_tf32",
-    "backends.cuda.matmul.allow_tf32",
-    "backends.cuda.matmul.allow_fp16_reduced_precision_reduction",
-    "backends.cuda.matmul.allow_bf16_reduced_precision_reduction",
-    "backends.mkldnn.enabled",
-    "version.__version__ torch.version",
-    "version.cuda",
-    "cuda.is_initialized",
-)
-"""Path of the attribute or function below torch, and the name of the setting where it is not `torch.` and that path."""
 
 _trainings: list[Training] = []
 
@@ -69,6 +52,8 @@ def install(module: Any, agent: Agent) -> None:
         training.watch_optimizers(module)
     elif module.__name__ == "torch":
         training.watch_torch(module)
+    elif module.__name__ == "torch.utils.data.dataloader":
+        training.watch_loaders(module)
     elif module.__name__ == "torch.utils.tensorboard.writer":
         from .. import summary_writer
 
@@ -91,6 +76,8 @@ class Training:
         self._optimizers: Any = {}
         self._dtypes: dict[Any, str] = {}
         self._plain: tuple[type, ...] = ()
+        self._tracer = Tracer(agent)
+        self._backward = Backward(self._tracer)
         self._reset()
         agent.on_fork(self._reset)
         agent.on_moment(self._at_moment)
@@ -101,6 +88,9 @@ class Training:
         self._optimizers_seen = 0
         self._optimizers = type(self._optimizers)()
         self._on_device: list[tuple[int, float, str, Any]] = []
+        self._gradients_alone = False
+        self._tracer.restart()
+        self._backward.restart()
 
     # at import
 
@@ -110,18 +100,19 @@ class Training:
         self._library = torch.__file__.rpartition("/")[0] + "/"
         self._plain = (torch.Tensor, torch.nn.Parameter)
         agent = self._agent
+        agent.guard("trace", "fingerprints", self._tracer.attach, torch)
         agent.guard("randomness", "torch.initial_seed", self._keep_initial_seed)
         agent.guard("trace", "torch.autograd.backward", self._watch_backward)
         agent.guard("randomness", "torch.manual_seed", self._watch_seeds)
         agent.guard("data", "torch.save", self._watch_files)
         agent.guard("trace", "torch settings", self._restore_settings)
         agent.guard("trace", "MKL", self._warm_up)
-        agent.guard("trace", "determinism", determinism.install, agent, torch, self._library, _SETTINGS)
-        agent.guard("trace", "torch settings", self._tell_settings, "import")
+        agent.guard("trace", "determinism", determinism.install, agent, torch, self._library, SETTINGS)
+        agent.guard("trace", "torch settings", tell_settings, agent, torch, "import")
         agent.generator("torch.cpu", lambda: bytes(torch.get_rng_state().numpy().tobytes()))
 
     def watch_optimizers(self, module: Any) -> None:
-        """Be called before each step of any optimizer."""
+        """Be called before and after each step of any optimizer."""
         from weakref import WeakKeyDictionary
 
         self._optimizers = WeakKeyDictionary()
@@ -130,6 +121,11 @@ class Training:
             self._agent.gap("trace", "learning_rate", "this torch has no hook for all optimizers")
         else:
             register(self._before_step)
+            module.register_optimizer_step_post_hook(self._after_step)
+
+    def watch_loaders(self, module: Any) -> None:
+        """See what data loaders hand out."""
+        self._tracer.batches.watch(module)
 
     def _keep_initial_seed(self) -> None:
         generator = self._torch.default_generator
@@ -142,7 +138,9 @@ class Training:
 
     def _watch_backward(self) -> None:
         autograd = self._torch.autograd
-        autograd.backward = self._agent.wrap(autograd.backward, self._before_backward, "trace", "loss")
+        before, after = self._before_backward, self._backward.after
+        autograd.backward = self._agent.wrap(autograd.backward, before, "trace", "loss", after)
+        autograd.grad = self._agent.wrap(autograd.grad, self._before_grad, "trace", "gradient")
 
     def _watch_seeds(self) -> None:
         torch, agent, library = self._torch, self._agent, self._library
@@ -208,40 +206,12 @@ class Training:
             if recorded is not None and int(recorded) != getattr(self._torch, f"get_{name}")():
                 getattr(self._torch, f"set_{name}")(int(recorded))
 
-    def _tell_settings(self, moment: str) -> None:
-        for entry in _SETTINGS:
-            path, _, name = entry.partition(" ")
-            try:
-                value = self._torch
-                for attribute in path.split("."):
-                    value = getattr(value, attribute)
-                value = value() if callable(value) else value
-            except AttributeError:
-                continue  # this torch does not have it
-            except RuntimeError as error:
-                value = (
-                    f"unreadable: {str(error).partition(',')[0][:120]}"  # the older and the newer TF32 switch at odds
-                )
-            self._agent.emit("setting", moment=moment, name=name or f"torch.{path}", value=str(value))
-
-    def _tell_optimizer(self, optimizer: Any, index: int) -> None:
-        def tell(name: str, value: Any) -> None:
-            self._agent.emit("setting", moment="first-step", name=f"optimizer.{index}.{name}", value=value)
-
-        kind = type(optimizer)
-        tell("class", f"{kind.__module__}.{kind.__qualname__}")
-        for number, group in enumerate(optimizer.param_groups):
-            for name, value in group.items():
-                if name != "params":
-                    text = _setting_text(value)
-                    if text is not None:
-                        tell(f"group.{number}.{name}", text)
-
     # at every step
 
     def _begin_training(self) -> None:
         self._training = True
-        self._agent.guard("trace", "torch settings", self._tell_settings, "first-step")
+        self._agent.guard("trace", "torch settings", tell_settings, self._agent, self._torch, "first-step")
+        self._agent.guard("trace", "schedule", self._tracer.begin)
         self._agent.reach("first-step")
 
     def _before_backward(self, args: Any, kwargs: Any) -> None:
@@ -265,6 +235,11 @@ class Training:
             self._agent.metric("loss", step, float(loss.item()), dtype, time.monotonic())
         else:
             self._queue(step, dtype, loss)
+        if not self._optimizers_seen:
+            self._backward.before(loss, step)
+
+    def _before_grad(self, args: Any, kwargs: Any) -> None:
+        self._gradients_alone = True
 
     def _queue(self, step: int, dtype: str, loss: Any) -> None:
         cuda = self._torch.cuda
@@ -292,12 +267,29 @@ class Training:
                 self._begin_training()
             known = self._optimizers.get(optimizer)
             if known is None:
-                known = self._optimizers[optimizer] = _Optimizer(self._optimizers_seen)
-                self._optimizers_seen += 1
-                self._tell_optimizer(optimizer, known.index)
+                known = self._meet(optimizer)
+            step = known.steps
             self._tell_rates(optimizer, known)
+            if self._tracer.step_begins(known.anchor, step):
+                self._tracer.timed(known.anchor.name, self._tracer.before, known.anchor, step, optimizer)
         except Exception as error:
             self._agent.gap("trace", "learning_rate", f"{type(error).__name__}: {error}")
+
+    def _meet(self, optimizer: Any) -> _Optimizer:
+        if not self._optimizers_seen:
+            self._backward.stop()
+        known = self._optimizers[optimizer] = _Optimizer(self._optimizers_seen)
+        self._optimizers_seen += 1
+        tell_optimizer(self._agent, optimizer, known.index)
+        return known
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        try:
+            known = self._optimizers.get(optimizer)
+            if known is not None and known.anchor.open_step is not None:
+                self._tracer.timed(known.anchor.name, self._tracer.after, known.anchor, optimizer)
+        except Exception as error:
+            self._agent.gap("trace", "optimizer", f"{type(error).__name__}: {error}")
 
     def _tell_rates(self, optimizer: Any, known: _Optimizer) -> None:
         step = known.steps
@@ -319,33 +311,29 @@ class Training:
             return
         if moment == "end":
             self._agent.guard("trace", "loss", self._fetch)
-            self._tell_settings("end")
+            self._agent.guard("trace", "fingerprints", self._tracer.end)
+            tell_settings(self._agent, self._torch, "end")
             if self._backwards and not self._optimizers_seen:
                 reason = "no step of a torch optimizer was seen: it is compiled whole, or written by hand"
                 self._agent.gap("trace", "learning_rate", reason)
+            if self._gradients_alone and not self._backwards and not self._optimizers_seen:
+                reason = "gradients were taken by torch.autograd.grad alone, and no optimizer stepped: no step is seen"
+                self._agent.gap("trace", "fingerprints", reason)
 
 
 class _Optimizer:
-    """What is known of one optimizer: how often it stepped, and the rates last told."""
+    """What is known of one optimizer: how often it stepped, the rates last told, and its place in the trace."""
 
-    __slots__ = ("index", "rates", "steps")
+    __slots__ = ("anchor", "index", "rates", "steps")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.steps = 0
         self.rates: dict[int, float] = {}
+        self.anchor = Anchor(f"optimizer.{index}")
 
     def name(self, group: int) -> str:
         return f"learning_rate.{group}" if self.index == 0 else f"optimizer.{self.index}.learning_rate.{group}"
-
-
-def _setting_text(value: Any) -> Optional[str]:
-    """Return a scalar hyperparameter, or a tuple of them, as text; `None` for anything else."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return str(value)
-    if isinstance(value, (tuple, list)) and all(isinstance(item, (bool, int, float)) for item in value):
-        return str(tuple(value))
-    return None
 
 
 def _replace(original: Any, wrapper: Any, *homes: Any) -> None:

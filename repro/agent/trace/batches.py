@@ -1,0 +1,170 @@
+"""What data loaders hand out: the order of samples, as a running digest, and the content of batches.
+
+`order` is the first 64 bits of the SHA-256 of, for each batch asked for so far: the loader's number (loaders count from
+0 in the order of their first use), its epoch, and the sampler's indices. With workers, it runs ahead by what is
+prefetched. Loaders over an iterable-style data set have no indices: their loaders and epochs are counted in. `batch`
+has the words of each batch handed out since the anchor's step before; more than 64 are combined to one a batch.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+
+from .. import disguise
+from .contents import canonical_text
+from .digest import sha256
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
+
+    from repro.agent import Agent
+
+    from .contents import Contents
+    from .fingerprint import Word
+
+MOST_BATCHES = 256
+"""How many batches may be fingerprinted between two steps."""
+MOST_WORDS = 64
+
+_ITERABLE = 1
+"""`_DatasetKind.Iterable`."""
+
+
+class Batches:
+    """What the loaders of one process have handed out.
+
+    Args:
+        agent: Told of what cannot be seen.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._loaders: Any = {}
+        self._epochs: Any = {}
+        self.contents: Optional[Contents] = None
+        """Reads batches; `None` until torch is there, and where there are to be no fingerprints."""
+        self.quietly: Callable[..., None] = agent.guard
+        """Calls what reads tensors, with a subject for its gap: `Tracer.timed`."""
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew: in a forked child."""
+        self._loaders, self._epochs = type(self._loaders)(), type(self._epochs)()
+        self._digest = sha256()
+        self._count = self._loaders_seen = 0
+        self.handed_out = 0
+        """How many batches were handed out so far."""
+        self.wanted = True
+        """Whether a coming step is to be traced."""
+        self._last_step = 0
+        self._recent: deque[tuple[int, list[Word]]] = deque(maxlen=2 * MOST_BATCHES)
+
+    def watch(self, module: Any) -> None:
+        """Take our places in `torch.utils.data.dataloader`."""
+        from weakref import WeakKeyDictionary
+
+        self._loaders, self._epochs = WeakKeyDictionary(), WeakKeyDictionary()
+        base = module._BaseDataLoaderIter
+        for name, follow in (
+            ("__init__", self._follow_start),
+            ("_reset", self._follow_reset),
+            ("_next_index", self._follow_index),
+            ("__next__", self._follow_next),
+        ):
+            original = getattr(base, name)
+            setattr(base, name, disguise(follow(original), original))
+
+    def step_begins(self) -> None:
+        """Be told that some anchor's step begins."""
+        self._last_step = self.handed_out
+
+    def order(self) -> Optional[int]:
+        """Return the digest of the order so far; `None` where no loader was used."""
+        return int.from_bytes(self._digest.copy().digest()[:8], "big") if self._count else None
+
+    def words(self, since: int) -> list[Word]:
+        """Return the words of the batches handed out from that number on, as far as they were read."""
+        found = [words for number, words in self._recent if number >= since]
+        if sum(map(len, found)) > MOST_WORDS and self.contents is not None:
+            found = [[self.contents.combine(words)] for words in found]
+        return [word for words in found for word in words]
+
+    def _feed(self, head: str, indices: bytes = b"") -> None:
+        self._count += 1
+        self._digest.update(f"{head} {len(indices)}\n".encode())
+        self._digest.update(indices)
+
+    # in place of the methods of _BaseDataLoaderIter
+
+    def _follow_start(self, original: Any) -> Any:
+        def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
+            self._agent.guard("trace", "order", self._start, iterator, loader)
+            try:
+                original(iterator, loader, *args, **kwargs)
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+                raise
+
+        return __init__
+
+    def _start(self, iterator: Any, loader: Any) -> None:
+        known = self._loaders.get(loader)
+        if known is None:
+            known = self._loaders[loader] = [self._loaders_seen, 0]
+            self._loaders_seen += 1
+        else:
+            known[1] += 1
+        self._epochs[iterator] = f"{known[0]} {known[1]}"
+        self._feed("epoch " + self._epochs[iterator])
+
+    def _follow_reset(self, original: Any) -> Any:
+        def _reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:
+            if not first_iter:
+                self._agent.guard("trace", "order", self._start, iterator, loader)
+            original(iterator, loader, first_iter)
+
+        return _reset
+
+    def _follow_index(self, original: Any) -> Any:
+        def _next_index(iterator: Any) -> Any:
+            index = original(iterator)
+            try:
+                if iterator._dataset_kind != _ITERABLE:
+                    self._feed(self._epochs.get(iterator, "?"), self._packed(index))
+            except Exception as error:
+                self._agent.gap("trace", "order", f"{type(error).__name__}: {error}")
+            return index
+
+        return _next_index
+
+    def _packed(self, index: Any) -> bytes:
+        try:
+            return array("q", index).tobytes()
+        except (TypeError, OverflowError):
+            text = canonical_text(index)
+        if "type " in text:
+            self._agent.gap("trace", "order", "indices that are neither numbers nor texts are told by their type alone")
+        return text.encode("utf-8", "surrogatepass")
+
+    def _follow_next(self, original: Any) -> Any:
+        def __next__(iterator: Any) -> Any:
+            try:
+                batch = original(iterator)
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+                raise
+            self.handed_out += 1
+            if self.wanted and self.contents is not None:
+                self.quietly("batch", self._read, batch)
+            return batch
+
+        return __next__
+
+    def _read(self, batch: Any) -> None:
+        number = self.handed_out - 1
+        if number - self._last_step >= MOST_BATCHES:
+            self._agent.gap("trace", "batch", f"of more than {MOST_BATCHES} batches between two steps, the later ones")
+        elif self.contents is not None:
+            self._recent.append((number, self.contents.words(batch)))
