@@ -72,7 +72,7 @@ class EventLog:
             self._lost += 1
 
     def metric(self, name: str, step: int, value: float, dtype: str, at: float) -> None:
-        """Append a metric: `emit` made fast. The name and dtype must need no escaping; `at` is a monotonic time."""
+        """Append a metric: `emit` made fast. Name and dtype are ASCII, escaped as in JSON; `at` is a monotonic time."""
         try:
             self._write(
                 (
