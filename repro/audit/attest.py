@@ -8,6 +8,7 @@ from typing import Any
 
 from repro import __version__
 from repro.audit.divergence import Divergence, MetricComparison
+from repro.audit.tracedocument import trace_document
 from repro.audit.verdict import Verdict, judge
 from repro.errors import InconclusiveError
 from repro.evidence import integrity, schema, seal
@@ -74,6 +75,7 @@ def verdict_predicate(verdict: Verdict, *, original: Integrity, replay: Integrit
         "caveats": list(verdict.caveats),
         "tolerances": [{"metric": name, "absolute": repr(limit)} for name, limit in verdict.tolerances],
         "metrics": [metric_document(metric) for metric in verdict.metrics],
+        "trace": trace_document(verdict.trace),
         "outputs": [
             {
                 "path": o.path,

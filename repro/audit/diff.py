@@ -12,6 +12,7 @@ from typing import Final
 
 from repro.audit.difference import CHANCE, Difference, facts, replaying
 from repro.audit.divergence import MetricComparison, compare_metrics
+from repro.audit.fingerprints import TraceComparison, compare_fingerprints
 from repro.audit.rebase import rebase
 from repro.audit.sections import code, conduct, data, environment, results, software
 from repro.audit.wording import counted, listed
@@ -20,6 +21,7 @@ from repro.evidence.model import Record
 SECTIONS: Final = (
     "code",
     "arguments",
+    "hyperparameters",
     "data",
     "environment",
     "variables",
@@ -44,13 +46,16 @@ class Diff:
     differences: tuple[Difference, ...]
     metrics: tuple[MetricComparison, ...]
     """Every metric, equal ones too."""
+    trace: TraceComparison
+    """The fingerprints of the steps that both runs traced."""
     not_compared: tuple[str, ...]
     """What could not be compared, one sentence each."""
 
     @property
     def same(self) -> bool:
-        """Whether nothing but chance differs: no other section does, and every metric is equal bit for bit."""
-        return all(d.section == CHANCE for d in self.differences) and all(metric.equal for metric in self.metrics)
+        """Whether nothing but chance differs: no other section, no fingerprint, and no metric by one bit."""
+        measured = self.trace.equal and all(metric.equal for metric in self.metrics)
+        return measured and all(d.section == CHANCE for d in self.differences)
 
     def section(self, name: str) -> tuple[Difference, ...]:
         """Return the differences of one section."""
@@ -67,6 +72,7 @@ def diff(left: Record, right: Record) -> Diff:
     found = (
         *code.code(ours, theirs),
         *code.arguments(ours, theirs),
+        *conduct.hyperparameters(ours, theirs),
         *data.data(ours, theirs),
         *environment.packages(ours, theirs),
         *software.edits(ours, theirs),
@@ -90,6 +96,7 @@ def diff(left: Record, right: Record) -> Diff:
         right_run_id=right.run.run_id,
         differences=found,
         metrics=compare_metrics(ours, theirs),
+        trace=compare_fingerprints(ours, theirs),
         not_compared=tuple(_not_compared(ours, theirs)),
     )
 
@@ -105,6 +112,10 @@ def _not_compared(left: Record, right: Record) -> Iterator[str]:
         number = counted(len(unseen), "input")
         yield f"One run alone can tell of {number}, since it was watched more closely: {listed(unseen)}."
     yield from _packages_not_compared(left, right)
+    if bool(left.hyperparameters) != bool(right.hyperparameters):
+        yield "Hyperparameters were told of one of the runs alone."
+    if bool(left.fingerprints) != bool(right.fingerprints):
+        yield "The training of one of the runs alone was traced step by step."
     one_sided = software.one_sided_libraries(left, right)
     if one_sided and replaying(left, right):
         yield f"Libraries that were seen mapped in one of the runs alone: {listed(one_sided, 8)}."

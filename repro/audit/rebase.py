@@ -31,6 +31,7 @@ _PATH_TEXT = {
     "seed": ("site",),
     "entropy": ("site",),
     "setting": ("value",),
+    "hyperparameter": ("value", "site"),
 }
 """Columns that may hold a path, by table; a prefix that is not there changes nothing.
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from repro.audit.diff import Diff
     from repro.audit.difference import Difference
     from repro.audit.divergence import MetricComparison
+    from repro.audit.fingerprints import AnchorComparison, TraceComparison
 
 
 def diff(
@@ -56,12 +57,13 @@ def document(compared: Diff) -> dict[str, object]:
         "same": compared.same,
         "differences": [dataclasses.asdict(difference) for difference in compared.differences],
         "metrics": [dataclasses.asdict(metric) for metric in compared.metrics],
+        "trace": dataclasses.asdict(compared.trace),
         "not_compared": list(compared.not_compared),
     }
 
 
 def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
-    """Say a comparison in lines: each section that differs, then the metrics."""
+    """Say a comparison in lines: each section that differs, then the metrics and the training trace."""
     from repro.audit.difference import CHANCE
 
     same = "nothing differs but chance" if compared.differences else "nothing differs"
@@ -76,6 +78,9 @@ def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
     if compared.metrics:
         yield "\nmetrics"
         yield from (f"  {_metric(metric)}" for metric in compared.metrics)
+    if compared.trace.anchors:
+        yield "\ntrace"
+        yield from (f"  {line}" for line in _trace(compared.trace))
     if compared.not_compared:
         yield "\nnot compared"
         yield from (f"  {sentence}" for sentence in compared.not_compared)
@@ -114,3 +119,29 @@ def _metric(metric: MetricComparison) -> str:
         f"{first.left!r} ({first.left_bits}) → {first.right!r} ({first.right_bits}){apart}; "
         f"{metric.equal_steps} of {metric.compared_steps} steps equal{missing}"
     )
+
+
+def _trace(trace: TraceComparison) -> Iterator[str]:
+    """Say where the traces part, what differs at that step, and how each anchor of each process came out."""
+    from repro.audit.tracewords import extent_words, field_words, first_sentence, unused_phrases
+
+    if trace.first is not None:
+        yield first_sentence(trace.first)
+        for field in trace.first.also:
+            extent = extent_words(field)
+            yield f"  then {field_words(field.field)}{f': {extent}' if extent else ''}"
+    yield from map(_anchor, trace.anchors)
+    yield from unused_phrases(trace)
+
+
+def _anchor(anchor: AnchorComparison) -> str:
+    from repro.audit.tracewords import drift_sentence
+
+    head = f"{anchor.anchor} ({anchor.process_key})"
+    if not anchor.compared_steps:
+        return f"{head}: no step that both runs traced, of {anchor.left_steps} and {anchor.right_steps}"
+    missing = f"; {anchor.missing_steps} traced on one side only" * bool(anchor.missing_steps)
+    fields = f"; on one side only: {', '.join(anchor.missing_fields)}" * bool(anchor.missing_fields)
+    steps = f"{anchor.equal_steps} of {anchor.compared_steps} traced steps equal"
+    drift = drift_sentence(anchor)
+    return f"{head}: {steps}{missing}{fields}{f'. {drift}' if drift else ''}"

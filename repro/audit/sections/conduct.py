@@ -1,4 +1,4 @@
-"""What the processes did: settings, seeds, chance, which processes there were."""
+"""What the processes did: hyperparameters, settings, seeds, chance, which processes there were."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ from collections.abc import Iterator, Mapping
 
 from repro.audit.difference import CHANCE, Difference, facts, keyed
 from repro.evidence.model import Record
+
+
+def hyperparameters(left: Record, right: Record) -> Iterator[Difference]:
+    """Compare what the processes that both sides know of were configured with, value by value."""
+    ours, theirs = (
+        {(row.name, row.source, row.ordinal, row.process_key): row.value for row in record.hyperparameters}
+        for record in (left, right)
+    )
+    shared = {row.process_key for row in left.hyperparameters} & {row.process_key for row in right.hyperparameters}
+    where: dict[tuple[str, str, int, str | None, str | None], list[str]] = {}
+    for key in sorted({*ours, *theirs}):
+        name, source, ordinal, process_key = key
+        if process_key in shared and ours.get(key) != theirs.get(key):
+            where.setdefault((name, source, ordinal, ours.get(key), theirs.get(key)), []).append(process_key)
+    for (name, source, ordinal, before, after), places in where.items():
+        note = f"{source}, {_places(places)}" + (f", value {ordinal + 1} of this name" if ordinal else "")
+        yield Difference(section="hyperparameters", name=name, left=before, right=after, note=note)
 
 
 def settings(left: Record, right: Record) -> Iterator[Difference]:
