@@ -92,7 +92,7 @@ class Determinism:
         for name in _SETTERS:
             original = getattr(torch, name, None)
             if original is not None:
-                watched = self._watched(original)
+                watched = self._watched(self._settable_again(original) if "interop" in name else original)
                 home = sys.modules.get(original.__module__ or "", torch)
                 for module in (torch, home):  # both, or it could not be pickled any more
                     if getattr(module, name, None) is original:
@@ -120,6 +120,20 @@ class Determinism:
                 raise
             finally:
                 agent.guard("trace", "determinism settings", self._compare, before or {})
+
+        return disguise(wrapper, original)
+
+    def _settable_again(self, original: Any) -> Any:
+        """On a replay the number may be set already, to what the training is about to set; torch allows that once."""
+        agent, torch = self._agent, self._torch
+        restored = agent.settings.get("torch.num_interop_threads")
+        if restored is None:
+            return original
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if not kwargs and len(args) == 1 and str(args[0]) == restored == str(torch.get_num_interop_threads()):
+                return None
+            return original(*args, **kwargs)
 
         return disguise(wrapper, original)
 

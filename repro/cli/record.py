@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -46,6 +46,14 @@ def record(
         bool, typer.Option("--no-wheelhouse", help="Keep no wheel, not even those that no index has.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 125 if anything could not be seen.")] = False,
+    determinism: Annotated[
+        Literal["off", "warn", "strict"],
+        typer.Option(
+            help="Ask PyTorch and the libraries under it for deterministic algorithms; a replay asks the same. An "
+            "operation that has none warns, or fails the run, and is named with its line. This may change the bits and "
+            "the speed of the run; off changes nothing.",
+        ),
+    ] = "off",
     lock_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait, after the command, for the environment lock.")
     ] = 600.0,
@@ -70,6 +78,7 @@ def record(
             wheelhouse=wheelhouse,
             no_wheelhouse=no_wheelhouse,
             strict=strict,
+            determinism=determinism,
             lock_timeout=lock_timeout,
             json=json,
         )

@@ -18,6 +18,7 @@ from repro.errors import STRICT_GAP, UsageError
 
 if TYPE_CHECKING:
     from repro.evidence.model import Tolerance
+    from repro.record.determinism import Mode
     from repro.record.recorder import Recorded
     from repro.record.settings import Wheelhouse
 
@@ -33,6 +34,7 @@ class Options:
     wheelhouse: bool = False
     no_wheelhouse: bool = False
     strict: bool = False
+    determinism: Mode = "off"
     trace_every: int | None = None
     trace_budget: float | None = None
     lock_timeout: float = 600.0
@@ -46,6 +48,7 @@ FLAGS: Final = {
     "--wheelhouse": "wheelhouse",
     "--no-wheelhouse": "no_wheelhouse",
 }
+CHOICES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {"--determinism": ("determinism", ("off", "warn", "strict"))}
 REPEATED: Final = {"--tolerance": "tolerance", "--data": "data"}
 NUMBERS: Final[dict[str, tuple[str, type[int] | type[float]]]] = {
     "--lock-timeout": ("lock_timeout", float),
@@ -65,6 +68,8 @@ def parse(arguments: Sequence[str]) -> Options | None:
             found[FLAGS[name]] = True
         elif name in REPEATED and rest:
             found[REPEATED[name]] = (*found.get(REPEATED[name], ()), rest.pop(0))
+        elif name in CHOICES and rest and rest[0] in CHOICES[name][1]:
+            found[CHOICES[name][0]] = rest.pop(0)
         elif name in NUMBERS and rest and _NUMBER[NUMBERS[name][1]].fullmatch(rest[0]):
             option, number = NUMBERS[name]
             found[option] = number(rest.pop(0))
@@ -96,6 +101,7 @@ def run(options: Options) -> NoReturn:
         trace=not options.no_trace,
         tracing=chosen(options.trace_every, options.trace_budget),
         wheelhouse=_wheelhouse(options),
+        determinism=options.determinism,
         lock_timeout_seconds=options.lock_timeout,
     )
     with progress(quiet=options.json) as show:

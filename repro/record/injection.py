@@ -11,8 +11,9 @@ from typing import Final
 import repro
 from repro.evidence.canonical import storable
 from repro.evidence.model import Fact
-from repro.record import tracing
+from repro.record import determinism, tracing
 from repro.record.capture import observed
+from repro.record.determinism import Mode
 from repro.record.tracing import Tracing
 
 INJECT: Final = Path(repro.__file__).parent / "agent" / "inject"
@@ -22,6 +23,7 @@ _AGENT_VARIABLES: Final = (
     "REPRO_CLAIMED_KEY",
     tracing.EVERY_VARIABLE,
     tracing.BUDGET_VARIABLE,
+    determinism.VARIABLE,
 )
 
 
@@ -41,13 +43,15 @@ def without_agent(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_agent(
-    environment: Mapping[str, str], events: Path, entropy: Path | None, wanted: Tracing
+    environment: Mapping[str, str], events: Path, entropy: Path | None, wanted: Tracing, mode: Mode = "off"
 ) -> tuple[dict[str, str], tuple[Fact, ...]]:
     """Return the command's environment, and the facts about what is chosen for it: the hash seed and what is traced."""
     path = [str(INJECT), *([environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else [])]
     added = {"PYTHONPATH": os.pathsep.join(path), "REPRO_EVENTS": str(events), **wanted.variables()}
     if entropy is not None:
         added["REPRO_ENTROPY"] = str(entropy)
+    if mode != "off":
+        added[determinism.VARIABLE] = mode
     seed, source = environment.get("PYTHONHASHSEED", ""), "set by the user"
     if seed in ("", "random"):
         seed, source = str(1 + secrets.randbelow(2**32 - 1)), "chosen by repro"

@@ -23,8 +23,9 @@ from repro.errors import ReproError, UnsealedError, UsageError
 from repro.evidence.canonical import encode_path, storable
 from repro.evidence.model import Fact, Gap, Record, Tolerance
 from repro.evidence.store import RunDirectory, Store
-from repro.record import assemble, capture, eventlog, injection, scrub, settings, signals
+from repro.record import assemble, capture, determinism, eventlog, injection, scrub, settings, signals
 from repro.record.capture import Context, Findings, Patience, observed
+from repro.record.determinism import Mode
 from repro.record.kernel import log
 from repro.record.settings import Settings, Wheelhouse
 from repro.record.signals import Signals
@@ -71,6 +72,8 @@ class Request:
     """Which steps to fingerprint; where it says nothing, what the project's settings say."""
     wheelhouse: Wheelhouse | None = None
     """Which wheels to keep; `None` for what the project's settings say."""
+    determinism: Mode = "off"
+    """What to ask of numeric libraries."""
     lock_timeout_seconds: float = 600.0
     """How long to wait for the environment lock once the command has ended."""
     stdout_fd: int = 1
@@ -132,7 +135,9 @@ class _Recording:
         self.progress = progress
         self.patience = Patience(request.lock_timeout_seconds)
         self.captures = [(name, plugs.load(capture, name)) for name in plugs.names(capture)]
-        self.environment = injection.without_agent(request.environment)
+        self.environment, self.facts = determinism.prepared(
+            injection.without_agent(request.environment), request.argv, request.determinism, request.replay_of
+        )
         self.context = self._context()
         self.watch: Watch | None = None
         self.alongside = _Alongside(self._captures_of("alongside"))
@@ -181,7 +186,7 @@ class _Recording:
             trace=self.request.trace,
             wheelhouse=self.request.wheelhouse or chosen.wheelhouse,
             settings=chosen,
-            findings=Findings(facts=self.request.facts, gaps=gaps),
+            findings=Findings(facts=(*self.facts, *self.request.facts), gaps=gaps),
             started_at_ns=started_at_ns,
             patience=self.patience,
             progress=self.progress,
@@ -190,7 +195,7 @@ class _Recording:
     def _start(self, wanted: Wanted) -> Job:
         tracing = self.request.tracing.over(self.context.settings.tracing)
         environment, facts = injection.with_agent(
-            self.environment, self.directory.events, self.request.entropy, tracing
+            self.environment, self.directory.events, self.request.entropy, tracing, self.request.determinism
         )
         self._add(Findings(facts=facts))
         start = self.request.start if self.watch is None else self.watch.start

@@ -10,9 +10,9 @@ from typing import Final, Literal
 from repro.evidence import commitment
 from repro.evidence.canonical import storable
 from repro.evidence.model import Dataset, Fact, Record
-from repro.replay import inherited
+from repro.record.determinism import mode_of
+from repro.replay import inherited, processor
 from repro.replay.data import Inspection, Mismatch, is_cache
-from repro.replay.processor import count
 from repro.replay.tools import Tool
 
 Effect = Literal["none", "bitwise at risk", "impossible"]
@@ -213,9 +213,28 @@ def _overwritten(path: str) -> Condition:
 
 def of_machine(record: Record, facts: Iterable[Fact]) -> tuple[Condition, ...]:
     """Compare each recorded fact of the machine with the same fact here, and name what only one of them has."""
-    there, here = _of_machine(record.facts), _of_machine(facts)
+    rows = tuple(facts)
+    there, here, stands = _of_machine(record.facts), _of_machine(rows), processor.stands(record, rows)
     names = {name for name in there.keys() | here.keys() if not _is_measurement(name)}
-    return tuple(_machine_condition(name, there.get(name), here.get(name)) for name in sorted(names))
+    found = (_machine_condition(name, there.get(name), here.get(name)) for name in sorted(names))
+    return tuple(_of_processor(condition, stands) for condition in found)
+
+
+def of_determinism(record: Record) -> tuple[Condition, ...]:
+    """Say under which mode of determinism the replay runs: the recorded one, where there was one."""
+    mode = mode_of(record.fact("determinism", "mode"))
+    if mode == "off":
+        return ()
+    return (Condition(name="determinism", recorded=mode, here=mode, effect="none"),)
+
+
+def _of_processor(condition: Condition, stands: Mapping[str, processor.Stand]) -> Condition:
+    """Say of another CPU what a replay does about it, and what it cannot do."""
+    stand = stands.get(condition.name.removeprefix("hardware "))
+    if stand is None or not condition.matters or condition.state != "differs":
+        return condition
+    at_risk, note = stand
+    return replace(condition, effect="bitwise at risk" if at_risk else "none", note=note)
 
 
 def _is_measurement(name: str) -> bool:
@@ -234,7 +253,7 @@ def _of_machine(facts: Iterable[Fact]) -> dict[str, str]:
 def _machine_condition(name: str, recorded: str | None, here: str | None) -> Condition:
     same = recorded == here
     if name == "hardware cpu_affinity" and recorded and here:  # which CPUs does not matter, how many does
-        same = count(recorded) == count(here)
+        same = processor.count(recorded) == processor.count(here)
     effect: Effect = "bitwise at risk" if not same and _BITWISE_FACTS.fullmatch(name) else "none"
     note = None
     if not same and recorded and here:

@@ -10,12 +10,13 @@ from typing import Final
 from repro.evidence.model import Record
 
 RESTORED_SETTINGS: Final = {
-    "torch.num_threads": "import",
-    "torch.num_interop_threads": "import",
-    "trace.every": "first-step",
+    "torch.num_threads": ("import",),
+    "torch.num_interop_threads": ("end", "first-step", "import"),
+    "trace.every": ("first-step",),
 }
-"""Settings that are put back, with the moment whose value counts: thread counts decide the order of floating-point
-sums, and the schedule of the trace decides which steps can be compared."""
+"""Settings that are put back, with the moments whose value counts, the first that was told: thread counts decide the
+order of floating-point sums, and the schedule of the trace decides which steps can be compared. PyTorch lets the number
+of inter-op threads be set once, so it is what the training itself set in the end."""
 
 
 def document(record: Record) -> str:
@@ -28,9 +29,12 @@ def document(record: Record) -> str:
     streams = _lists((e.process_key, e.stream, e.ordinal, e.value) for e in record.entropy)
     seeds = _lists((s.process_key, s.function, s.ordinal, s.argument) for s in record.seeds)
     settings: dict[str, dict[str, str]] = defaultdict(dict)
-    for setting in record.settings:
-        if RESTORED_SETTINGS.get(setting.name) == setting.moment:
-            settings[setting.process_key][setting.name] = setting.value
+    told = {(row.process_key, row.name, row.moment): row.value for row in record.settings}
+    for name, moments in RESTORED_SETTINGS.items():
+        for key in dict.fromkeys(row.process_key for row in record.settings):
+            found = next((value for moment in moments if (value := told.get((key, name, moment))) is not None), None)
+            if found is not None:
+                settings[key][name] = found
     return json.dumps({**streams, "seeds": seeds, "settings": settings}, sort_keys=True)
 
 

@@ -1,18 +1,19 @@
-"""What a command inherits besides its variables: the file mode mask and the soft limits, set as they were recorded.
+"""What a command inherits besides its variables: file mode mask, soft limits, usable CPUs, set as they were recorded.
 
 They are set for the whole process while it records, so that every way of starting a command passes them on: the
-recorder of the original ran under the same ones.
+recorder of the original ran under the same ones. The CPUs are set for the thread that asks, which starts the command.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from repro.evidence.model import Record
+from repro.replay.processor import numbers
 
 LIMITS: Final = {
     "core": resource.RLIMIT_CORE,
@@ -27,9 +28,10 @@ _NEEDED_FILES: Final = 256
 
 @contextmanager
 def as_recorded(record: Record) -> Iterator[None]:
-    """Set mask and soft limits as a run had them, as far as this user may, and put them back in the end."""
+    """Set mask, soft limits and CPUs as a run had them, as far as this user may, and put them back in the end."""
     mask = _mask(record.fact("environment", "umask"))
     limits = {name: resource.getrlimit(constant) for name, constant in LIMITS.items()}
+    usable = os.sched_getaffinity(0)
     before = os.umask(0o077)
     os.umask(before if mask is None else mask)
     try:
@@ -37,9 +39,11 @@ def as_recorded(record: Record) -> Iterator[None]:
             wanted = _soft(record.fact("environment", f"limit.{name}"))
             if wanted is not None and wanted != soft and not (name == "nofile" and 0 <= wanted < _NEEDED_FILES):
                 _set(name, wanted, hard)
+        _run_on(cpus(record.fact("hardware", "cpu_affinity") or "", usable))
         yield
     finally:
         os.umask(before)
+        _run_on(usable)
         for name, (soft, hard) in limits.items():
             _set(name, soft, hard)
 
@@ -50,6 +54,27 @@ def within(recorded: str, here: str) -> bool:
     if wanted is None or hard is None:
         return False
     return hard == resource.RLIM_INFINITY or (wanted != resource.RLIM_INFINITY and wanted <= hard)
+
+
+def cpus(recorded: str, usable: Set[int]) -> frozenset[int]:
+    """Return as many of the usable CPUs as a run had: the same ones where they are usable; all where it had more.
+
+    How many there are decides how many threads libraries start, and many a script how many workers.
+
+    Args:
+        recorded: A list such as `0-3,8`; where it cannot be read, all are returned.
+        usable: The CPUs that this process may use.
+    """
+    wanted = numbers(recorded)
+    same = sorted(wanted & usable)
+    others = sorted(usable - wanted)
+    return frozenset([*same, *others][: len(wanted) or len(usable)])
+
+
+def _run_on(chosen: Set[int]) -> None:
+    if chosen != os.sched_getaffinity(0):
+        with suppress(OSError):  # the CPUs here have changed meanwhile: a condition names how many there were
+            os.sched_setaffinity(0, chosen)
 
 
 def _mask(text: str | None) -> int | None:

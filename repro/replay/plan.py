@@ -10,6 +10,7 @@ from pathlib import Path
 
 from repro.evidence import canonical
 from repro.evidence.model import CodeFile, Package, Record
+from repro.record.determinism import Mode, mode_of
 from repro.replay import conditions, entropy, packages, processor
 from repro.replay.conditions import Condition
 from repro.replay.data import Input, Inspection, Mismatch, outside_outputs, place
@@ -43,6 +44,8 @@ class Plan:
     """Environment variables to set."""
     entropy: str
     """The document that the agent puts back."""
+    determinism: Mode
+    """What was asked of numeric libraries, and is again."""
     python: Python | None
     """`None` when no Python process was seen."""
     lock: str | None
@@ -83,6 +86,7 @@ class Plan:
                     "working_directory": self.working_directory,
                     "variables": self.variables,
                     "entropy": canonical.digest(self.entropy.encode()),
+                    "determinism": self.determinism,
                     "lock": self.lock,
                     "code": canonical.tree_digest(self.code_files),
                     "inputs": [[item.path, item.sha256] for item in self.inputs],
@@ -122,6 +126,7 @@ def make(
         working_directory=record.run.working_directory,
         variables=_variables(record, machine),
         entropy=entropy.document(record),
+        determinism=mode_of(record.fact("determinism", "mode")),
         python=_python(record),
         lock=record.fact("environment", "lock"),
         no_lock_because=_no_lock_because(record),
@@ -135,6 +140,7 @@ def make(
         diverted=diverted,
         conditions=(
             *conditions.of_command(record),
+            *conditions.of_determinism(record),
             *conditions.of_data(inspection, allow_changed=allow_changed_data, datasets=record.datasets),
             *conditions.of_outputs(inspection, diverted),
             *conditions.of_machine(record, machine.facts),

@@ -82,7 +82,7 @@ def replay(reference: RunDirectory, store: Store, options: Options, *, progress:
     original, plan, machine, executor = _prepare(reference, store, options, progress)
     _refuse(plan)
     for condition in plan.conditions:
-        if condition.matters or condition.name == "ending":
+        if condition.matters or condition.name in ("determinism", "ending"):
             progress(condition.sentence)
     place = workspace.build(plan, store.objects, progress=progress)
     try:
@@ -181,6 +181,7 @@ def _request(original: Record, plan: Plan, place: Workspace, site: Site, options
         root=place.root,
         code_paths=place.code_paths(plan),
         entropy=place.entropy,
+        determinism=plan.determinism,
         facts=_facts(plan, site, (*place.mirrors, *moves), options),
         tracing=recorded(original),
         stdout_fd=2,  # standard output is for the verdict

@@ -17,7 +17,12 @@ from repro.cli.recording import Options, parse
 def test_the_options_are_those_that_typer_documents() -> None:
     command = typer.main.get_command(app).commands["record"]  # type: ignore[attr-defined]
     documented = {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
-    assert documented - {"--help"} == {*recording.FLAGS, *recording.REPEATED, *recording.NUMBERS}
+    assert documented - {"--help"} == {
+        *recording.FLAGS,
+        *recording.REPEATED,
+        *recording.NUMBERS,
+        *recording.CHOICES,
+    }
 
 
 def test_the_defaults_are_those_of_typer() -> None:
@@ -39,6 +44,7 @@ def test_the_defaults_are_those_of_typer() -> None:
         ("--trace-every 0 -- a", Options(command=("a",), trace_every=0)),
         ("--lock-timeout 0.5 -- a -- b", Options(command=("a", "--", "b"), lock_timeout=0.5)),
         ("--data a --no-trace --data b -- x", Options(command=("x",), data=("a", "b"), no_trace=True)),
+        ("--determinism strict -- x", Options(command=("x",), determinism="strict")),
         ("--wheelhouse -- x", Options(command=("x",), wheelhouse=True)),
         ("--tolerance loss=1 --tolerance x=2 -- a", Options(command=("a",), tolerance=("loss=1", "x=2"))),
     ],
@@ -56,6 +62,7 @@ def test_a_plain_line(line: str, expected: Options) -> None:
         "--strict",
         "--no-such -- a",
         "--lock-timeout x -- a",
+        "--determinism on -- a",
         "--trace-every 1.5 -- a",
         "--trace-every -1 -- a",
         "--trace-budget 1% -- a",
