@@ -233,3 +233,133 @@ def test_settings_of_this_process_are_read(run_agent, python):
     )
     _, finished = run_agent(script, python=python, entropy={"settings": {"main": {"torch.num_threads": "1"}}})
     assert {"torch.num_threads": "1"} == json.loads(finished.stdout.replace("'", '"'))
+
+
+NUMPY_CLASSES = """
+import time
+import numpy as np
+def now(): return time.time_ns()
+print(np.random.RandomState(now() % 2**32).rand(), np.random.RandomState(seed=[now() % 2**32, 5]).rand())
+sequence = np.random.SeedSequence(now())
+print(sequence.entropy, sequence.spawn(2)[1].generate_state(1), np.random.SeedSequence(entropy=(now(), 7)).entropy)
+for kind in (np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64, np.random.PCG64DXSM):
+    print(np.random.Generator(kind(now())).random(), np.random.Generator(kind(seed=now())).random())
+state = np.random.RandomState(1); state.seed(now() % 2**32); print(state.rand())
+state.seed(seed=now() % 2**32); print(state.rand())
+np.random.seed(np.array([now() % 2**32, 3])); print(np.random.rand())
+print(np.random.default_rng([now(), 3]).random(), np.random.default_rng(np.array([now(), 3])).random())
+"""
+
+
+def test_numpy_classes_seeded_by_the_time(run_agent):
+    recorded, first = run_agent(NUMPY_CLASSES)
+    replayed, second = run_agent(NUMPY_CLASSES, entropy=entropy_document(recorded))
+    _, other = run_agent(NUMPY_CLASSES)
+    assert ("", "") == (first.stderr, second.stderr)
+    assert first.stdout == second.stdout
+    assert not set(other.stdout.split()) & set(first.stdout.split()) - {"7)", "5]"}
+    assert of_kind(recorded, "gap") == of_kind(replayed, "gap") == []
+    assert {False} == {event["substituted"] for event in of_kind(recorded, "seed")}
+    assert 19 == sum(event["substituted"] for event in of_kind(replayed, "seed"))
+
+
+def test_numpy_classes_are_as_they_were(run_agent):
+    script = """
+import copy, functools, inspect, pickle, warnings
+warnings.simplefilter('error')
+import numpy as np
+rng = np.random.RandomState(5)
+print(isinstance(rng, np.random.RandomState), isinstance(np.random.mtrand._rand, np.random.RandomState),
+    isinstance(5, np.random.RandomState), issubclass(type(rng), np.random.RandomState), np.random.RandomState,
+    np.random.RandomState.__name__, np.random.RandomState.__doc__[:30], inspect.signature(np.random.RandomState))
+print(rng.rand(), np.random.RandomState(np.random.MT19937(3)).rand(), np.random.RandomState().rand() < 1)
+for thing in (rng, np.random.PCG64(3), np.random.SeedSequence(3), np.random.default_rng(3)):
+    again = pickle.loads(pickle.dumps(thing))
+    print(type(again) is type(thing), type(copy.deepcopy(thing)) is type(thing), type(thing))
+for name in ('RandomState', 'PCG64', 'SeedSequence'):
+    print(pickle.loads(pickle.dumps(getattr(np.random, name))) is getattr(np.random, name))
+class Mine(np.random.RandomState):
+    def __init__(self, extra): super().__init__(extra); self.extra = extra
+mine = Mine(4)
+print(mine.rand(), mine.extra, isinstance(mine, Mine), isinstance(mine, np.random.RandomState), isinstance(rng, Mine),
+    inspect.signature(Mine), Mine)
+@functools.singledispatch
+def kind(value): return 'other'
+@kind.register(np.random.RandomState)
+def _(value): return 'state'
+print(kind(rng), kind(mine), kind(5))
+print(np.random.Generator(np.random.PCG64(np.random.SeedSequence(9))).random())
+print(rng.seed.__name__, rng.seed(3), rng.rand())
+for bad in ('x', -1, 1.5, object):
+    for call in (np.random.RandomState, np.random.PCG64, np.random.SeedSequence, rng.seed):
+        try: call(bad)
+        except Exception as error: print(type(error).__name__, str(error).partition(' at 0x')[0])
+        else: print('taken')
+"""
+    events, watched = run_agent(script)
+    _, bare = run_agent(script, agent=False)
+    assert (bare.stdout, bare.stderr) == (watched.stdout, watched.stderr)
+    assert [] == of_kind(events, "gap")
+
+
+THREADS = """
+import random, sys, threading, time, uuid
+from concurrent.futures import ThreadPoolExecutor
+def seeded(number):
+    time.sleep(random.SystemRandom().random() / 50)
+    return random.Random(number).random()
+def unseeded(): found.append((random.Random().random(), uuid.uuid4(), random.Random(time.time_ns()).random()))
+with ThreadPoolExecutor(4) as pool: print(list(pool.map(seeded, range(20))))
+for name in 'ab':
+    found = []
+    thread = threading.Thread(target=unseeded, name=name)
+    thread.start(); print(random.Random().random()); thread.join()
+    print(found, uuid.uuid4())
+print(len(threading.enumerate()))
+"""
+
+
+@pytest.mark.usefixtures("unmeasured_jobs")
+def test_threads_draw_from_streams_of_their_own(run_agent, python):
+    recorded, first = run_agent(THREADS, python=python)
+    replayed, second = run_agent(THREADS, python=python, entropy=entropy_document(recorded))
+    assert ("", "") == (first.stderr, second.stderr)
+    assert first.stdout == second.stdout
+    assert {"uuid.uuid4", "uuid.uuid4@a", "uuid.uuid4@b"} <= {event["stream"] for event in of_kind(replayed, "entropy")}
+
+
+@pytest.mark.usefixtures("unmeasured_jobs")
+@pytest.mark.parametrize("call", ["str(now)", "str(now).encode()", "now", "now / 7", "Indexed(now)"])
+def test_a_seed_of_any_kind_is_put_back(run_agent, python, call):
+    script = f"""
+import random, time
+class Indexed(int):
+    __slots__ = ()
+now = time.time_ns()
+random.seed({call}); print(random.random(), random.Random({call}).random())
+"""
+    recorded, first = run_agent(script, python=python)
+    replayed, second = run_agent(script, python=python, entropy=entropy_document(recorded))
+    assert first.stdout == second.stdout
+    assert [True, True] == [event["substituted"] for event in of_kind(replayed, "seed")]
+    assert [] == of_kind(replayed, "gap")
+
+
+@pytest.mark.usefixtures("unmeasured_jobs")
+def test_a_recorded_seed_of_another_kind_is_a_gap(run_agent, python):
+    document = {"seeds": {"main": {"random.seed": ["'text'", "5"]}}}
+    script = "import random\nrandom.seed(5); print(random.random()); random.seed('x'); print(random.random())"
+    events, finished = run_agent(script, python=python, entropy=document)
+    _, bare = run_agent(script, python=python, agent=False)
+    assert bare.stdout == finished.stdout
+    assert ["random.seed"] == [gap["subject"] for gap in of_kind(events, "gap") if "another kind" in gap["reason"]]
+
+
+@pytest.mark.usefixtures("unmeasured_jobs")
+def test_a_uuid_made_from_the_time_is_put_back(run_agent, python):
+    script = "import uuid; drawn = uuid.uuid1(); print(drawn, uuid.uuid1(node=5, clock_seq=3), drawn.is_safe)"
+    recorded, first = run_agent(script, python=python)
+    replayed, second = run_agent(script, python=python, entropy=entropy_document(recorded))
+    assert "" == first.stderr == second.stderr
+    assert first.stdout == second.stdout
+    assert [] == of_kind(replayed, "gap")
