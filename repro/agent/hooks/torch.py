@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 
-from .. import determinism, disguise
+from .. import determinism, disguise, torch_generators
 from ..trace.settings import SETTINGS, tell_optimizer, tell_settings
 from ..trace.steps import Anchor, Backward, Tracer
 
@@ -104,6 +104,7 @@ class Training:
         agent.guard("randomness", "torch.initial_seed", self._keep_initial_seed)
         agent.guard("trace", "torch.autograd.backward", self._watch_backward)
         agent.guard("randomness", "torch.manual_seed", self._watch_seeds)
+        agent.guard("randomness", "torch.Generator", torch_generators.watch, torch, agent)
         agent.guard("data", "torch.save", self._watch_files)
         agent.guard("trace", "torch settings", self._restore_settings)
         agent.guard("trace", "MKL", self._warm_up)
