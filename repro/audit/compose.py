@@ -13,6 +13,7 @@ from repro.audit.divergence import MetricComparison
 from repro.audit.lineage import lineage
 from repro.audit.rebase import replay_sentences
 from repro.audit.report import SCHEMA_VERSION, Curve, Report, Source, Step, Subject, identified
+from repro.audit.traceblock import trace_block
 from repro.audit.verdict import Verdict, judge
 from repro.audit.wording import capital, counted, outcome
 from repro.errors import AlteredError, InconclusiveError
@@ -117,6 +118,7 @@ def build(
         steps=_steps(original.run_id),
         curves=curves[:MAX_CURVES],
         curves_left_out=max(0, len(curves) - MAX_CURVES),
+        trace=trace_block(verdict),
         tables=annex.tables(original, replay, verdict, compared, performed),
     )
     return identified(report)

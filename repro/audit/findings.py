@@ -9,17 +9,21 @@ from typing import Final, Literal
 
 from repro.audit.diff import Diff
 from repro.audit.divergence import MetricComparison
+from repro.audit.fingerprints import AnchorComparison
 from repro.audit.lights import signed_items
 from repro.audit.lineage import lineage
 from repro.audit.rebase import replay_sentences
 from repro.audit.report import Check, Counts, Finding, Outcome
 from repro.audit.verdict import Verdict, Word
-from repro.audit.wording import counted, metric_phrase, outcome
+from repro.audit.wording import counted, listed, metric_phrase, outcome
 from repro.evidence.integrity import Integrity, RecordLight
 from repro.evidence.model import Record
 
 _MAX_DETAILS: Final = 200
-_CONDITIONS = ("code", "arguments", "data", "environment", "variables", "settings", "seeds", "randomness", "processes")
+_CONDITIONS = (
+    *("code", "arguments", "hyperparameters", "data", "environment", "variables", "settings", "seeds", "randomness"),
+    "processes",
+)
 """Sections of a diff in which record and replay should be the same. Hardware may differ, and is reported apart."""
 
 
@@ -81,12 +85,24 @@ def _of_verdict(verdict: Verdict, original: Record, replay: Record) -> Iterator[
         passed = metric.equal or _within(metric, limits.get(metric.name))
         name = f"Metric {metric.name} of {metric.process_key}"
         yield Check(name=name, outcome="passed" if passed else "failed", detail=_metric_detail(metric, limits))
+    yield from (_traced(anchor, verdict) for anchor in verdict.trace.anchors)
     for output in verdict.outputs:
         if output.checkpoint or not verdict.metrics:
             states: dict[str, Outcome] = {"identical": "passed", "not-hashed": "undetermined"}
             relaxed = verdict.word is Word.MATCHED_WITHIN_TOLERANCE and output.state != "identical"
             came_out = "undetermined" if relaxed else states.get(output.state, "failed")
             yield Check(name=f"Output {output.path}", outcome=came_out, detail=output.state)
+
+
+def _traced(anchor: AnchorComparison, verdict: Verdict) -> Check:
+    missing = f"; {anchor.missing_steps:,} traced on one side only" * bool(anchor.missing_steps)
+    missing += f"; one side alone has {listed(anchor.missing_fields)}" * bool(anchor.missing_fields)
+    fine = anchor.first is None and not anchor.short
+    # Under a tolerance the trace is told, and decides nothing.
+    relaxed = not fine and verdict.word is Word.MATCHED_WITHIN_TOLERANCE
+    came_out: Outcome = "undetermined" if relaxed or not anchor.compared_steps else "passed" if fine else "failed"
+    detail = f"equal at {anchor.equal_steps:,} of {anchor.compared_steps:,} traced steps{missing}"
+    return Check(name=f"Trace of {anchor.anchor} in {anchor.process_key}", outcome=came_out, detail=detail)
 
 
 def _within(metric: MetricComparison, limit: float | None) -> bool:

@@ -134,6 +134,37 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TracedAnchor:
+    """How the steps of one anchor of one process compare."""
+
+    process_key: str
+    rank: int | None
+    anchor: str
+    """What the steps are counted of: `optimizer.0`, …, or `backward`."""
+    original_steps: int
+    """Steps that were traced."""
+    replay_steps: int
+    compared_steps: int
+    equal_steps: int
+    first_difference: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The training traces of record and replay, step by step."""
+
+    tone: Tone
+    sentence: str
+    """Whether the runs part, and where."""
+    facts: tuple[tuple[str, str], ...]
+    """About the first difference: a heading and a text each; empty where there is none."""
+    notes: tuple[str, ...]
+    """What decides nothing and is worth knowing."""
+    anchors: tuple[TracedAnchor, ...]
+    anchors_left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """The head of a table's column."""
 
@@ -188,6 +219,8 @@ class Report:
     steps: tuple[Step, ...]
     curves: tuple[Curve, ...]
     curves_left_out: int
+    trace: Trace | None
+    """`None` where no run was traced, or there is nothing to compare with."""
     tables: tuple[Table, ...]
 
 

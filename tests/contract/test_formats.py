@@ -34,6 +34,8 @@ from repro.audit.report import (
     Step,
     Subject,
     Table,
+    Trace,
+    TracedAnchor,
     document,
     identified,
     parse,
@@ -107,6 +109,24 @@ def made_of(text: str, *, lines: int = 2) -> Report:
         step_function=False,
         last_step=3,
     )
+    anchor = TracedAnchor(
+        process_key=text,
+        rank=None,
+        anchor=text,
+        original_steps=9,
+        replay_steps=8,
+        compared_steps=8,
+        equal_steps=3,
+        first_difference=3,
+    )
+    trace = Trace(
+        tone="bad",
+        sentence=text,
+        facts=(("Where", text), (text, text)),
+        notes=(text,),
+        anchors=(anchor, dataclasses.replace(anchor, rank=1, first_difference=None)),
+        anchors_left_out=2,
+    )
     table = Table(
         title="Checks",
         note=text,
@@ -139,6 +159,7 @@ def made_of(text: str, *, lines: int = 2) -> Report:
             steps=(Step(title=text, text=text, commands=(text,)),),
             curves=(curve, dataclasses.replace(curve, step_function=True, first_difference=None)),
             curves_left_out=2,
+            trace=trace,
             tables=(table, dataclasses.replace(table, title=text)),
         )
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 from typing import Final
 
-from repro.audit.report import Light, Report, Subject, Table
+from repro.audit.report import Light, Report, Subject, Table, Trace
 from repro.audit.visible import visible
 from repro.audit.wording import counted, size
 
@@ -54,6 +54,7 @@ def _lines(report: Report) -> Iterator[str]:
     for number, step in enumerate(report.steps, start=1):
         yield from _item(f"{step.title}. {step.text}", f"{number}. ")
         yield from (f"      {command}" for command in step.commands)
+    yield from _step_by_step(report.trace)
     for table in report.tables:
         if table.title in _TABLES:
             yield from _table(table)
@@ -72,6 +73,25 @@ def _what_went_in(report: Report) -> Iterator[str]:
         yield from _item(f"{source.name}: {about}{f', {source.reference}' if source.reference else ''}", "- ")
     if report.sources_note:
         yield from _item(report.sources_note, "- ")
+
+
+def _step_by_step(trace: Trace | None) -> Iterator[str]:
+    if trace is None:
+        return
+    yield from _heading("Training, step by step")
+    yield from _item(trace.sentence)
+    for name, text in trace.facts:
+        yield from _item(f"{name}: {text}", "  ")
+    for row in trace.anchors:
+        rank = "" if row.rank is None else f", rank {row.rank}"
+        first = "" if row.first_difference is None else f"; first different step {row.first_difference:,}"
+        steps = f"{row.equal_steps:,} of {row.compared_steps:,} compared steps equal"
+        traced = f"{row.original_steps:,} traced in the record, {row.replay_steps:,} in the replay"
+        yield from _item(f"{row.anchor} of {row.process_key}{rank}: {steps} ({traced}){first}", "- ")
+    if trace.anchors_left_out:
+        yield f"- and {trace.anchors_left_out:,} more"
+    for note in trace.notes:
+        yield from _item(note, "- ")
 
 
 def _heading(text: str) -> Iterator[str]:

@@ -40,8 +40,8 @@ def test_equal_traces_match_exactly_and_are_counted(make, original):
     assert verdict.word is Word.MATCHED_EXACTLY
     assert verdict.sentence == (
         "Every metric, fingerprint and checkpoint came out the same, bit for bit. Loss equal at 60 of 60 backward "
-        "passes; learning_rate.0 equal at 2 of 2 changes; 189 fingerprints of 3 tensors at 11 traced steps, all of them "
-        "equal; 3 of 3 outputs byte-identical."
+        "passes; learning_rate.0 equal at 2 of 2 changes; 189 fingerprints of 3 tensors at 11 traced steps, all of "
+        "them equal; 3 of 3 outputs byte-identical."
     )
 
 
