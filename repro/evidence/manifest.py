@@ -15,7 +15,7 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,8 +41,11 @@ _READ_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
     "lock_configuration": "true",
 }
 _CHUNK_BYTES: Final = 1024 * 1024
-_BATCH_ROWS: Final = 50_000
+_BATCH_ROWS: Final = 20_000
 """Rows of an INSERT: one statement for a million rows takes twice as long."""
+_BATCH_CHARACTERS: Final = 64 * 1024 * 1024
+"""Text of an INSERT, about: DuckDB holds it three times."""
+_SAMPLED_ROWS: Final = 64
 _FEW_ROWS: Final = 5_000
 """Fewer are not compressed: to try what would be best takes 10 ms, and saves a fifteenth of some 250 kB."""
 _ready: Final[list[duckdb.DuckDBPyConnection]] = []
@@ -190,22 +193,39 @@ def _quoted(path: Path) -> str:
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Any]) -> None:
-    for start in range(0, len(rows), _BATCH_ROWS):
-        for batch in _by_nan(table, rows[start : start + _BATCH_ROWS]):
+    count = _rows_of_a_batch(table, rows)
+    for start in range(0, len(rows), count):
+        for batch in _by_nan(table, rows[start : start + count]):
             _insert_batch(connection, table, batch)
+
+
+def _rows_of_a_batch(table: Table, rows: Sequence[Any]) -> int:
+    """Return how many rows go into one INSERT: fewer of those that hold long texts, as fingerprints do."""
+    sample = rows[:: max(1, len(rows) // _SAMPLED_ROWS)]
+    texts = [attrgetter(column.name) for column in table.columns if column.sql_type == "VARCHAR"]
+    widest = max((sum(len(text(row) or "") for text in texts) for row in sample), default=0)
+    return max(1, min(_BATCH_ROWS, _BATCH_CHARACTERS // max(1, widest)))
 
 
 def _insert_batch(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Any]) -> None:
     terms, cells = [], []
     for i, column in enumerate(table.columns, 1):
         values = list(map(attrgetter(column.name), rows))
-        if tables.is_constant(column, values):  # most columns of many files are: a list costs 0.4 µs a cell
+        if tables.is_constant(column, values):  # most columns of many files are: a list costs 0.6 µs a cell
             terms.append(f"${i}::{column.sql_type}")
             cells.append(values[0])
-            continue
-        terms.append(f"unnest(${i}::{column.sql_type}[])")
-        cells.append([None if cell is None else list(cell) for cell in values] if column.is_list else values)
+        elif _counts_up(column, values):  # as the steps of a metric do
+            terms.append(f"unnest(range(${i}::BIGINT, ${i}::BIGINT + {len(values)}))")
+            cells.append(values[0])
+        else:
+            terms.append(f"unnest(${i}::{column.sql_type}[])")
+            cells.append([None if cell is None else list(cell) for cell in values] if column.is_list else values)
     connection.execute(f'INSERT INTO "{table.name}" SELECT {", ".join(terms)}', cells)
+
+
+def _counts_up(column: Column, values: Sequence[Any]) -> bool:
+    first = values[0]
+    return column.sql_type == "BIGINT" and first is not None and values == list(range(first, first + len(values)))
 
 
 def _by_nan(table: Table, rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
@@ -289,20 +309,20 @@ def _record(connection: duckdb.DuckDBPyConnection) -> Record:
 
 def _rows(connection: duckdb.DuckDBPyConnection, table: Table) -> tuple[Any, ...]:
     names = ", ".join(f'"{column.name}"' for column in table.columns)
-    order = ", ".join(f'"{column}"' for column in table.key)
-    found = connection.execute(f'SELECT {names} FROM main."{table.name}" ORDER BY {order}')  # noqa: S608 - our own names
-    rows = tuple(_row(table.row_class, table.columns, cells) for cells in found.fetchall())
+    found = connection.execute(f'SELECT {names} FROM main."{table.name}"')  # noqa: S608 - our own names
+    rows: list[Any] = []
+    while batch := found.fetchmany(_BATCH_ROWS):
+        rows += tables.from_columns(table.row_class, len(batch), _columns(table, batch))
+    rows = table.sorted(rows)  # as they were written; sorting would take DuckDB twice the memory of all texts
     if twice := table.first_twice(rows):
         raise AlteredError(f"the manifest is not as repro writes it: {twice}")
-    return rows
+    return tuple(rows)
 
 
-def _row(row_class: type, described: tuple[Column, ...], cells: tuple[Any, ...]) -> Any:
-    values = {
-        column.name: tuple(cell) if isinstance(cell, list) else cell
-        for column, cell in zip(described, cells, strict=True)
-    }
-    return row_class(**values)
+def _columns(table: Table, batch: Sequence[tuple[Any, ...]]) -> Iterator[Iterable[Any]]:
+    for i, column in enumerate(table.columns):
+        cells = map(itemgetter(i), batch)
+        yield (tuple(cell) if isinstance(cell, list) else cell for cell in cells) if column.is_list else cells
 
 
 def _first_line(error: Exception) -> str:

@@ -93,20 +93,24 @@ def storable(record: Record) -> Record:
     changes: dict[str, Any] = {}
     for table in tables.tables():
         rows = tables.rows_of(record, table)
-        if not all(text == canonical.storable(text) for text in _texts(table, rows)):
+        if not _is_storable(table, rows):
             cleaned = tuple(_storable_row(table, row) for row in rows)
             changes[table.field] = cleaned[0] if table.name == "run" else cleaned
     return dataclasses.replace(record, **changes)
 
 
+def _is_storable(table: Table, rows: tuple[Any, ...]) -> bool:
+    return all(map(str.isascii, _texts(table, rows))) or all(
+        text == canonical.storable(text) for text in _texts(table, rows)
+    )
+
+
 def _texts(table: Table, rows: tuple[Any, ...]) -> Iterator[str]:
-    """Yield all texts of each column as one."""
-    for column in table.columns:
-        cells = map(attrgetter(column.name), rows)
-        if column.sql_type == "VARCHAR":
-            yield "".join(filter(None, cells))
-        elif column.is_list:
-            yield "".join(chain.from_iterable(filter(None, cells)))
+    """Return every text of a table, column by column."""
+    described = [column for column in table.columns if column.sql_type.startswith("VARCHAR")]
+    columns = [filter(None, map(attrgetter(column.name), rows)) for column in described]
+    texts = (chain.from_iterable(c) if d.is_list else c for d, c in zip(described, columns, strict=True))
+    return chain.from_iterable(texts)
 
 
 def _storable_row(table: Table, row: Any) -> Any:
@@ -149,9 +153,9 @@ def _data(record: Record) -> dict[str, Any]:
 
 
 def _metrics(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
-    ordered = sorted(metrics, key=lambda metric: (metric.process_key, metric.name, metric.step))
+    (table,) = (table for table in tables.tables() if table.row_class is Metric)
     summaries = []
-    for (process_key, name), points in groupby(ordered, key=lambda metric: (metric.process_key, metric.name)):
+    for (process_key, name), points in groupby(table.sorted(metrics), key=attrgetter("process_key", "name")):
         series = list(points)
         summaries.append(
             {
