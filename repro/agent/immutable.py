@@ -50,7 +50,9 @@ class StandInType(type):
 
     def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any], **options: Any) -> Any:
         """Make a user's subclass: of the real class, and so without us."""
-        return type(name, tuple(base.real if isinstance(base, StandInType) else base for base in bases), body, **options)
+        return type(
+            name, tuple(base.real if isinstance(base, StandInType) else base for base in bases), body, **options
+        )
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Make an instance of the real class."""

@@ -42,6 +42,7 @@ class Generators:
         self._agent = agent
         self._library = torch.__file__.rpartition("/")[0] + "/"
         self._insiders = (self._library, _OWN)
+        """Starts of the paths of code whose calls are not told."""
 
     def watch_own(self) -> None:
         """Watch `seed` and `manual_seed` of all generators.
@@ -65,22 +66,19 @@ class Generators:
 
     def _manual_seed(self, original: Any) -> Any:
         before = self._before_manual_seed("torch.Generator.manual_seed", position=1)
-        agent = self._agent
-
-        def manual_seed(*args: Any, **kwargs: Any) -> Any:
-            if not self._called_from_inside(1):
-                args, kwargs = agent.guard("randomness", "torch.Generator", before, args, kwargs) or (args, kwargs)
-            return original(*args, **kwargs)
-
-        return manual_seed
+        return self._agent.wrap(original, before, "randomness", "torch.Generator.manual_seed")
 
     def _seed(self, original: Any) -> Any:
-        def seed(generator: Any) -> int:
-            drawn: int = original(generator)
-            if self._called_from_inside(1):
+        def seed(*args: Any) -> int:
+            try:
+                drawn: int = original(*args)
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+                raise
+            if sys._getframe(1).f_code.co_filename.startswith(self._insiders):
                 return drawn
-            restore = self._agent.guard("randomness", "torch.Generator.seed", self._keep, generator, drawn)
-            return drawn if restore is None else int(restore)
+            kept = self._agent.guard("randomness", "torch.Generator.seed", self._keep, args[0], drawn)
+            return drawn if kept is None else int(kept)
 
         return seed
 
@@ -94,22 +92,14 @@ class Generators:
         agent, library = self._agent, self._library
 
         def before(args: Any, kwargs: Any) -> Any:
-            if position == 0 and self._called_from_inside(2):
-                return None
+            if sys._getframe(2).f_code.co_filename.startswith(self._insiders):
+                return None  # what torch calls in its turn, and what we put back
             if len(args) > position:
                 used = agent.seed(function, args[position], library)
                 return (*args[:position], used, *args[position + 1 :]), kwargs
-            return args, dict(kwargs, seed=agent.seed(function, kwargs["seed"], library))
+            return (args, dict(kwargs, seed=agent.seed(function, kwargs["seed"], library))) if kwargs else None
 
         return before
-
-    def _called_from_inside(self, depth: int) -> bool:
-        """Say whether a watched function was called by torch itself, or by us.
-
-        Args:
-            depth: How many functions of ours are between the caller's and this one.
-        """
-        return sys._getframe(depth + 1).f_code.co_filename.startswith(self._insiders)
 
     # devices
 
