@@ -9,15 +9,15 @@ from repro.audit.fingerprints import AnchorComparison, FirstDifference, TraceCom
 from repro.audit.report import Tone, Trace, TracedAnchor
 from repro.audit.tracewords import (
     cause_phrase,
-    drift_sentence,
+    drift_phrase,
     extent_words,
     field_words,
-    first_sentence,
     place_words,
     short_phrases,
     tensor_words,
     trace_evidence,
     unused_phrases,
+    where_sentence,
 )
 from repro.audit.verdict import Verdict
 from repro.audit.wording import capital, listed
@@ -51,7 +51,7 @@ def _tone(trace: TraceComparison) -> Tone:
 
 def _sentence(trace: TraceComparison) -> str:
     if trace.first is not None:
-        return first_sentence(trace.first)
+        return where_sentence(trace.first)
     evidence = trace_evidence(trace)
     if not evidence:
         return "No step was traced in both runs, so none could be compared."
@@ -73,7 +73,7 @@ def _facts(trace: TraceComparison, first: FirstDifference) -> Iterator[tuple[str
         yield "Then", listed([_field(field.field, extent_words(field)) for field in first.also], 8)
     anchor = next(a for a in trace.anchors if (a.process_key, a.anchor) == (first.process_key, first.anchor))
     if anchor.drift:
-        yield "How far", drift_sentence(anchor)
+        yield "Distance of the weights", f"by an estimate, {drift_phrase(anchor)}"
 
 
 def _field(field: str, extent: str) -> str:

@@ -94,18 +94,25 @@ def first_phrase(first: FirstDifference) -> str:
 
 def first_sentence(first: FirstDifference) -> str:
     """Say where the traces part, in what, and of what kind that is."""
-    sentence = f"The runs part at {place_words(first)}, in {field_words(first.what.field)}"
-    if not first.adjacent:
-        sentence = f"The runs are first seen to differ at {place_words(first)}, in {field_words(first.what.field)}"
     extent = extent_words(first.what)
-    return f"{sentence}{f' ({extent})' if extent else ''}: {cause_phrase(first)}.{_spread(first)}{_between(first)}"
+    what = field_words(first.what.field) + (f" ({extent})" if extent else "")
+    return f"{_parting(first)}, in {what}: {cause_phrase(first)}.{_spread(first)}{_between(first)}"
+
+
+def where_sentence(first: FirstDifference) -> str:
+    """Say where the traces part, and nothing more."""
+    return f"{_parting(first)}.{_spread(first)}{_between(first)}"
+
+
+def _parting(first: FirstDifference) -> str:
+    return f"The runs {'part' if first.adjacent else 'are first seen to differ'} at {place_words(first)}"
 
 
 def _spread(first: FirstDifference) -> str:
     if len(first.traced_in) < 2:
         return ""
     if len(first.shows_in) == len(first.traced_in):
-        return f" It shows in all {len(first.traced_in)} processes that traced this step."
+        return f" It shows in every process that traced this step, {len(first.traced_in)} in all."
     return f" It shows in {listed(first.shows_in, 8)}, of {len(first.traced_in)} processes that traced this step."
 
 
@@ -126,11 +133,9 @@ def drift_words(drift: Drift) -> str:
     return f"about {drift.relative:.1e} of their norm after step {drift.step:,}"
 
 
-def drift_sentence(anchor: AnchorComparison) -> str:
-    """Say how far the weights of an anchor were apart; empty where their sketches agree."""
-    if not anchor.drift:
-        return ""
-    return f"Estimated distance of the weights: {', '.join(map(drift_words, anchor.drift))}."
+def drift_phrase(anchor: AnchorComparison) -> str:
+    """Say how far the weights of an anchor were apart, by an estimate; empty where their sketches agree."""
+    return ", ".join(map(drift_words, anchor.drift))
 
 
 def unused_phrases(trace: TraceComparison) -> tuple[str, ...]:

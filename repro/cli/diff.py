@@ -135,7 +135,7 @@ def _trace(trace: TraceComparison) -> Iterator[str]:
 
 
 def _anchor(anchor: AnchorComparison) -> str:
-    from repro.audit.tracewords import drift_sentence
+    from repro.audit.tracewords import drift_phrase
 
     head = f"{anchor.anchor} ({anchor.process_key})"
     if not anchor.compared_steps:
@@ -143,5 +143,6 @@ def _anchor(anchor: AnchorComparison) -> str:
     missing = f"; {anchor.missing_steps} traced on one side only" * bool(anchor.missing_steps)
     fields = f"; on one side only: {', '.join(anchor.missing_fields)}" * bool(anchor.missing_fields)
     steps = f"{anchor.equal_steps} of {anchor.compared_steps} traced steps equal"
-    drift = drift_sentence(anchor)
-    return f"{head}: {steps}{missing}{fields}{f'. {drift}' if drift else ''}"
+    drift = drift_phrase(anchor)
+    apart = f"; distance of the weights, by an estimate: {drift}" if drift else ""
+    return f"{head}: {steps}{missing}{fields}{apart}"

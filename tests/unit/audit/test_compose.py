@@ -294,3 +294,52 @@ def test_ranks_and_processes_that_did_not_say_goodbye_are_shown(make, sealed, st
     processes = (replace(record.processes[0], rank=1, world_size=2, ended_at=None),)
     rows = table(report_on(sealed(replace(record, processes=processes)), store), "Processes").rows
     assert (rows[0][1], rows[0][3]) == ("1 of 2", "did not say goodbye")
+
+
+def test_a_report_tells_where_the_training_parts(make, replayed):
+    original = make.traced(make.original())
+    replay = make.altered(make.altered(make.replay(original), 7, "gradient", 0, 2), 3, "rng.python")
+    report = replayed(original, replay)
+    assert (words(report)[1], report.trace.tone) == ("DID-NOT-MATCH", "bad")
+    assert report.trace.sentence == "The runs part at step 7 of optimizer.0 in main."
+    facts = dict(report.trace.facts)
+    assert (facts["In what"], facts["Equal before"]) == ("the gradients, 2 of 3 tensors", "up to step 6")
+    assert facts["Tensors"] == "0.weight [64, 3] float32, 6.weight [10, 64] bfloat16"
+    assert [(a.compared_steps, a.equal_steps, a.first_difference) for a in report.trace.anchors] == [(11, 10, 7)]
+    assert report.trace.notes[0].startswith("The state of Python's random generator differs from step 3")
+    failed = {check.name: check.detail for check in report.checks if check.outcome == "failed"}
+    assert failed == {"Trace of optimizer.0 in main": "equal at 10 of 11 traced steps"}
+
+
+def test_a_report_tells_that_the_training_was_equal_step_by_step(make, replayed):
+    report = replayed(make.traced(make.original()))
+    assert (words(report)[1], report.trace.tone, report.trace.facts) == ("MATCHED-EXACTLY", "good", ())
+    assert "189 fingerprints of 3 tensors at 11 traced steps, all of them equal" in report.trace.sentence
+    assert (report.findings, report.counts.failed, report.counts.undetermined) == ((), 0, 0)
+
+
+def test_a_trace_of_one_side_is_no_comparison(make, replayed):
+    original = make.traced(make.original())
+    report = replayed(original, make.replay(original, fingerprints=(), traced_tensors=()))
+    assert (words(report)[1], report.trace.tone) == ("MATCHED-EXACTLY", "open")
+    assert [c.detail for c in report.checks if c.outcome == "undetermined"] == [
+        "equal at 0 of 0 traced steps; 11 traced on one side only"
+    ]
+
+
+def test_under_a_tolerance_another_trace_is_no_failed_check(make, replayed):
+    original = make.traced(make.original(tolerances=(make.tolerance("loss", 0.1),)))
+    report = replayed(original, make.altered(make.replay(original), 7, "gradient"))
+    assert words(report)[1] == "MATCHED-WITHIN-TOLERANCE"
+    assert [c.name for c in report.checks if c.outcome == "undetermined"] == ["Trace of optimizer.0 in main"]
+
+
+def test_of_many_traces_those_that_differ_are_told(make, replayed):
+    original = make.traced(make.original(), *(f"main/rank{rank:02}" for rank in range(40)))
+    report = replayed(original, make.altered(make.replay(original), 7, "gradient", process_key="main/rank39"))
+    assert (len(report.trace.anchors), report.trace.anchors_left_out) == (32, 8)
+    assert report.trace.anchors[0].process_key == "main/rank39"
+
+
+def test_a_run_that_nobody_repeated_has_no_trace_to_compare(make, sealed, store):
+    assert report_on(sealed(make.traced(make.original())), store).trace is None
