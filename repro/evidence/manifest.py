@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import os
 import secrets
 import tempfile
@@ -195,8 +194,7 @@ def _quoted(path: Path) -> str:
 def _insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Any]) -> None:
     count = _rows_of_a_batch(table, rows)
     for start in range(0, len(rows), count):
-        for batch in _by_nan(table, rows[start : start + count]):
-            _insert_batch(connection, table, batch)
+        _insert_batch(connection, table, rows[start : start + count])
 
 
 def _rows_of_a_batch(table: Table, rows: Sequence[Any]) -> int:
@@ -217,6 +215,9 @@ def _insert_batch(connection: duckdb.DuckDBPyConnection, table: Table, rows: Seq
         elif _counts_up(column, values):  # as the steps of a metric do
             terms.append(f"unnest(range(${i}::BIGINT, ${i}::BIGINT + {len(values)}))")
             cells.append(values[0])
+        elif column.sql_type == "DOUBLE":  # by their bits: in a list, DuckDB before 2.0 makes NULL of NaN
+            terms.append(f"unhex(unnest(string_split(${i}, ',')))::BIT::DOUBLE")
+            cells.append(tables.bits(values))
         else:
             terms.append(f"unnest(${i}::{column.sql_type}[])")
             cells.append([None if cell is None else list(cell) for cell in values] if column.is_list else values)
@@ -226,21 +227,6 @@ def _insert_batch(connection: duckdb.DuckDBPyConnection, table: Table, rows: Seq
 def _counts_up(column: Column, values: Sequence[Any]) -> bool:
     first = values[0]
     return column.sql_type == "BIGINT" and first is not None and values == list(range(first, first + len(values)))
-
-
-def _by_nan(table: Table, rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """Part the rows so that a column is NaN throughout, with the same bits, or nowhere.
-
-    In a list, DuckDB before 2.0 makes NULL of NaN; a single NaN keeps its bits in every version.
-    """
-    doubles = [attrgetter(column.name) for column in table.columns if column.sql_type == "DOUBLE"]
-    if not any(any(map(math.isnan, map(double, rows))) for double in doubles):
-        return (rows,)
-    parts: dict[tuple[str, ...], list[Any]] = {}
-    for row in rows:
-        key = tuple(tables.float_bits(double(row)) if math.isnan(double(row)) else "" for double in doubles)
-        parts.setdefault(key, []).append(row)
-    return parts.values()
 
 
 def _publish(temporary: Path, path: Path) -> None:

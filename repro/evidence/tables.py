@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import struct
 import sys
 import types
@@ -167,13 +166,10 @@ def digest(table: Table, rows: Iterable[Any]) -> str:
 
 
 def is_constant(column: Column, values: Sequence[Any]) -> bool:
-    """Say whether all cells of a column are one, bit for bit; of lists and numbers there is no telling."""
-    if not values or column.is_list:
+    """Say whether all cells of a column are one; lists, and floats with their two zeros, are not looked at."""
+    if not values or column.is_list or column.sql_type == "DOUBLE":
         return False
-    first = values[0]
-    if column.sql_type == "DOUBLE":
-        return first is not None and math.isnan(first) and len(set(_cells(column, values))) == 1
-    return values.count(first) == len(values)
+    return values.count(values[0]) == len(values)
 
 
 def _json(column: Column, values: Sequence[Any]) -> str:
@@ -186,11 +182,7 @@ def _json(column: Column, values: Sequence[Any]) -> str:
 
 
 def _bits_of_many(values: Sequence[float]) -> str:
-    """Return `float_bits` of all, with what stands between them in JSON."""
-    bits = array("d", values)
-    if sys.byteorder == "little":
-        bits.byteswap()
-    return bits.tobytes().hex(",", 8).replace(",", '","')
+    return bits(values).replace(",", '","')
 
 
 def _digits_of_many(values: Sequence[int]) -> str:
@@ -216,6 +208,14 @@ def _cells(column: Column, values: Sequence[Any]) -> Sequence[Any]:
         case _:
             return values
     return [None if value is None else encode(value) for value in values]
+
+
+def bits(values: Sequence[float]) -> str:
+    """Return `float_bits` of all, with commas between them."""
+    cells = array("d", values)
+    if sys.byteorder == "little":
+        cells.byteswap()
+    return cells.tobytes().hex(",", 8)
 
 
 def float_bits(value: float) -> str:

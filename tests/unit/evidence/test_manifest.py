@@ -81,10 +81,21 @@ def test_more_rows_than_one_insert_takes(record: Record, tmp_path: Path) -> None
     path = tmp_path / "manifest.duckdb"
     metrics = tuple(
         Metric(process_key="main", name="loss", step=i, value=i / 7, dtype="float32", at_seconds=i / 3)
-        for i in range(50_001)
+        for i in range(20_001)
     )
     manifest.write(dataclasses.replace(record, metrics=metrics), path)
     assert metrics == manifest.read(path).metrics
+
+
+def test_long_texts_go_in_smaller_inserts(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "_BATCH_CHARACTERS", 1000)
+    path = tmp_path / "manifest.duckdb"
+    fingerprints = tuple(
+        dataclasses.replace(record.fingerprints[0], step=step, words=f"{step:016x}" * (step % 40))
+        for step in range(200)
+    )
+    manifest.write(dataclasses.replace(record, fingerprints=fingerprints), path)
+    assert fingerprints == manifest.read(path).fingerprints
 
 
 def test_a_manifest_says_its_version_and_an_older_duckdb_can_read_it(record: Record, tmp_path: Path) -> None:

@@ -79,5 +79,34 @@ def test_a_third_party_recomputes_every_digest_from_sql(record: Record, tmp_path
     assert tables.digests(record) == found
 
 
+def test_no_float_may_be_missing() -> None:
+    """They are written together, by their bits."""
+    doubles = [column for table in tables.tables() for column in table.columns if column.sql_type == "DOUBLE"]
+    assert [False] * 6 == [column.nullable for column in doubles]
+
+
+@pytest.mark.parametrize("count", [1, 4095, 4096, 4097, 10_000])
+def test_a_digest_does_not_depend_on_how_a_column_is_cut(record: Record, count: int) -> None:
+    table = next(table for table in tables.tables() if table.name == "metric")
+    rows = [dataclasses.replace(record.metrics[0], step=step, dtype=f"d{step // 4096}") for step in range(count)]
+    lines = ""
+    for name, sql_type, cells in [
+        ("process_key", "VARCHAR", ["main"] * count),
+        ("name", "VARCHAR", ["loss"] * count),
+        ("step", "BIGINT", [str(step) for step in range(count)]),
+        ("value", "DOUBLE", [struct.pack(">d", rows[0].value).hex()] * count),
+        ("dtype", "VARCHAR", [f"d{step // 4096}" for step in range(count)]),
+        ("at_seconds", "DOUBLE", ["0" * 16] * count),
+    ]:
+        lines += f"{name}\n{sql_type}\n{json.dumps(cells, separators=(',', ':'))}\n"
+    assert f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}" == tables.digest(table, rows)
+
+
+def test_rows_are_made_of_columns() -> None:
+    rows = tables.from_columns(model.Tolerance, 2, (["a", "b"], [0.5, 1.0]))
+    assert [model.Tolerance(metric="a", absolute=0.5), model.Tolerance(metric="b", absolute=1.0)] == rows
+    assert [] == tables.from_columns(model.Tolerance, 0, ([], []))
+
+
 def test_bits() -> None:
     assert ["8000000000000000", "3ff0000000000000"] == [tables.float_bits(value) for value in (-0.0, 1.0)]
