@@ -71,8 +71,10 @@ class _StepOfDisabled:
 
 
 def _watch_configuration(config_class: Any, agent: Agent, library: str) -> None:
-    def tell(config: Any) -> None:
-        values = {name: value for name, value in config._items.items() if not name.startswith("_")}
+    def tell(config: Any, changed: Any) -> None:
+        items = config._items
+        names = [changed] if isinstance(changed, str) and changed in items else list(items)
+        values = {name: items[name] for name in names if not name.startswith("_")}
         hyperparameters.tell(agent, "wandb", values, call_site(library))
 
     def watched(original: Any) -> Any:
@@ -83,7 +85,7 @@ def _watch_configuration(config_class: Any, agent: Agent, library: str) -> None:
                 error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
                 raise
             finally:
-                agent.guard("trace", "wandb.config", tell, self)
+                agent.guard("trace", "wandb.config", tell, self, args[0] if args else None)
 
         return disguise(wrapper, original)
 
