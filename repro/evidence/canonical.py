@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from json import encoder
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -22,6 +25,8 @@ MAX_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 32
 MAX_BYTES: Final = 32 * 1024 * 1024
 
+_quoted: Final[Callable[[Any], str]] = encoder.encode_basestring
+"""Returns a text as JSON, which is canonical: what `json.dumps` writes each text with, where it need not be ASCII."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2})?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -184,13 +189,22 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def list_digest(rows: Sequence[Sequence[str | None]]) -> str:
-    """Return the digest of the canonical JSON of a list of lists of texts and `None`, of which there may be many.
+def pairs_digest(texts: Sequence[str], others: Sequence[str | None]) -> str:
+    """Return the digest of the canonical JSON of a sorted list of `[text, other]`, of which there may be many.
+
+    Args:
+        texts: The first of each pair.
+        others: The second, in the same order.
 
     Raises:
         ValueError: A lone surrogate.
     """
-    return digest(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode())
+    if any(map(operator.ge, texts, islice(texts, 1, None))):
+        pairs = sorted(zip(texts, others, strict=True))
+        texts, others = [text for text, _ in pairs], [other for _, other in pairs]
+    ends = map(_quoted, others) if all(others) else ("null" if other is None else _quoted(other) for other in others)
+    rows = "],[".join(map(",".join, zip(map(_quoted, texts), ends, strict=True)))
+    return digest(f"[[{rows}]]".encode() if rows else b"[]")
 
 
 def digest_file(path: Path) -> tuple[str, int]:

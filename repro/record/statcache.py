@@ -13,14 +13,15 @@ dropped at will; a damaged file is ignored; recorders at the same time replace f
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import struct
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, pairwise, starmap
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,12 @@ _MAX_BYTES: Final = 400_000_000
 """About two million entries."""
 _VALUE_SEPARATOR: Final = "\x1f"
 
+State = tuple[int, int, int, int, int]
+"""What a `_KEY` is packed from."""
+state_of: Final[Callable[[os.stat_result], State]] = attrgetter(
+    "st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"
+)
+
 _Row = tuple[bytes, int, str]
 """A packed `_KEY`, the day of the last use, the values as one text."""
 
@@ -51,9 +58,12 @@ class _Table:
     """The entries of one file, kept in the few pieces that it consists of: a tuple each takes longer to load."""
 
     index: dict[bytes, int] = field(default_factory=dict)
+    paths: list[bytes] = field(default_factory=list)
     keys: bytes = b""
     days: array[int] = field(default_factory=lambda: array("I"))
     values: list[str] = field(default_factory=list)
+    is_plain: bool = True
+    """Whether each value is a digest and nothing else."""
     written_on: int = 0
     version: tuple[int, int, int] | None = None
     """Of the file that was loaded: inode, size, modification time."""
@@ -74,6 +84,8 @@ class _Region:
     file: Path
     table: _Table
     used: set[bytes] = field(default_factory=set)
+    spans: list[slice] = field(default_factory=list)
+    """Entries of the table that were used as well: those of whole folders."""
     fresh: dict[bytes, _Row] = field(default_factory=dict)
     """What this recorder found itself."""
 
@@ -106,18 +118,37 @@ class StatCache:
             path: Absolute.
             about: The file as it is now.
         """
-        text = self._text(path, about)
-        return None if text is None else text.partition(_VALUE_SEPARATOR)[0]
+        return self._digest(path, _key(about))
+
+    def digests(self, folder: bytes, names: Sequence[str], states: Sequence[State]) -> list[str | None]:
+        """Return the digest of each file of a folder, as `digest` does: 0.5 µs a file while they all are unchanged.
+
+        Args:
+            folder: Absolute, ended by a slash.
+            names: Of files straight in it, as `os.fsdecode` has them, each once, in the order of their bytes.
+            states: Of each, what `state_of` returns.
+        """
+        region = self._region_of_folder.get(folder) or self._region(folder)
+        keys = list(starmap(_KEY.pack, states))
+        span = None if region.fresh else _span(region.table, folder, names, keys)
+        if span is None:
+            return [self._digest(folder + os.fsencode(name), key) for name, key in zip(names, keys, strict=True)]
+        region.spans.append(span)
+        texts = region.table.values[span]
+        return list(texts) if region.table.is_plain else [text.partition(_VALUE_SEPARATOR)[0] for text in texts]
 
     def recall(self, path: bytes, about: os.stat_result) -> tuple[str, ...] | None:
         """Return the digest and the further values of a file that has not changed since it was remembered."""
-        text = self._text(path, about)
+        text = self._text(path, _key(about))
         return None if text is None else tuple(text.split(_VALUE_SEPARATOR))
 
-    def _text(self, path: bytes, about: os.stat_result) -> str | None:
+    def _digest(self, path: bytes, key: bytes) -> str | None:
+        text = self._text(path, key)
+        return None if text is None else text.partition(_VALUE_SEPARATOR)[0]
+
+    def _text(self, path: bytes, key: bytes) -> str | None:
         folder = path[: path.rfind(b"/") + 1]
         region = self._region_of_folder.get(folder) or self._region(folder)
-        key = _key(about)
         row = region.fresh.get(path)
         if row is not None:
             return row[2] if row[0] == key else None
@@ -150,7 +181,8 @@ class StatCache:
         grew = False
         for region in self._regions.values():
             with suppress(OSError):
-                if region.fresh or (region.used and _today() - region.table.written_on >= _REFRESH_DAYS):
+                is_used = bool(region.used or region.spans)
+                if region.fresh or (is_used and _today() - region.table.written_on >= _REFRESH_DAYS):
                     self._write(region)
                     grew = True
         if grew:
@@ -179,17 +211,31 @@ class StatCache:
         """Replace a region's file; what another recorder wrote meanwhile is kept."""
         today = _today()
         rows = region.table.rows()
-        rows.update((path, (rows[path][0], today, rows[path][2])) for path in region.used)
+        used = chain(region.used, *(region.table.paths[span] for span in region.spans))
+        rows.update((path, (rows[path][0], today, rows[path][2])) for path in used)
         if _version(region.file) != region.table.version:
             rows |= _load(region.file).rows()
         rows |= region.fresh
-        rows = {path: row for path, row in rows.items() if today - row[1] <= _MAX_AGE_DAYS}
+        left = (each for each in rows.items() if today - each[1][1] <= _MAX_AGE_DAYS)
+        rows = dict(sorted(left, key=lambda each: each[0].rpartition(b"/")))  # files of one folder stand together
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(region.file, _packed(rows, today))
 
 
 def _key(about: os.stat_result) -> bytes:
     return _KEY.pack(about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+
+
+def _span(table: _Table, folder: bytes, names: Sequence[str], keys: Sequence[bytes]) -> slice | None:
+    """Return which entries are those of a folder, if all its files are known, stand together and are unchanged."""
+    start = table.index.get(folder + os.fsencode(names[0])) if names else None
+    if start is None:
+        return None
+    span = slice(start, start + len(names))
+    if table.keys[start * _KEY.size : span.stop * _KEY.size] != b"".join(keys):
+        return None
+    paths = folder + os.fsencode(f"\0{os.fsdecode(folder)}".join(names))
+    return span if b"\0".join(table.paths[span]) == paths else None
 
 
 def _today() -> int:
@@ -235,9 +281,11 @@ def _unpacked(data: bytes) -> _Table:
     ends = [start + _HEAD.size]
     for size in (count * _KEY.size, count * 4, paths_bytes, values_bytes):
         ends.append(ends[-1] + size)
-    keys, days, paths, values = (data[begin:end] for begin, end in itertools.pairwise(ends))
-    table = _Table(keys=keys, days=array("I", days), values=values.decode("ascii").split("\0"), written_on=today)
-    table.index = dict(zip(paths.split(b"\0"), range(count), strict=True))
+    keys, days, paths, values = (data[begin:end] for begin, end in pairwise(ends))
+    table = _Table(keys=keys, days=array("I", days), paths=paths.split(b"\0"), written_on=today)
+    table.values = values.decode("ascii").split("\0")
+    table.is_plain = _VALUE_SEPARATOR.encode() not in values
+    table.index = dict(zip(table.paths, range(count), strict=True))
     return table
 
 

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import repeat
+from operator import attrgetter
 from typing import Final, Literal
 
-from repro.evidence import canonical, manyfiles
+from repro.evidence import canonical, manyfiles, tables
 from repro.evidence.canonical import decode_path, encode_path, storable
 from repro.evidence.model import DataFile, FileChange, Gap, Program
-from repro.evidence.times import utc, utc_ns
+from repro.evidence.times import utc, utc_ns, utc_ns_each
 from repro.record import redact
 from repro.record.capture import Context, Findings, observed
 from repro.record.files import awake, datasets
 from repro.record.files.actors import Actors
+from repro.record.files.datasets import Grouped, Place, Places, Untouched
 from repro.record.files.lineage import History, Touched, follow
+from repro.record.files.listing import Listing, listings
 from repro.record.files.moments import Content, Moments, state
 from repro.record.files.territory import Category, Territory
+from repro.record.statcache import state_of
 
 MOST_ROWS: Final = 1_000_000
 """How many files are listed; a gap says how many there are besides."""
@@ -34,37 +40,57 @@ def look(context: Context) -> Findings:
     territory = Territory(context)
     actors = Actors(context.events, context.kernel)
     history = follow(context.events, context.kernel, actors, territory.stand_in)
-    files, gaps = _files(context, territory, history)
-    grouped = datasets.group(files, context)
-    listed = sorted([row.path, row.digest] for row in files if row.role == "input" and row.category == "data")
-    rows = tuple(_row(file, grouped.names.get(file.path) if file.role == "input" else None) for file in files)
+    places = datasets.Places(context)
+    files, untouched, gaps = _files(context, territory, history, places)
+    grouped = datasets.group(files, places, untouched)
+    rows = _untouched_rows(untouched, grouped)
+    rows += (_row(file, grouped.names.get(file.path) if file.role == "input" else None) for file in files)
+    rows.sort(key=attrgetter("path"))  # of one path, the input comes first
     known = [gap for gap in context.findings.gaps if gap.topic == "lineage"]
     lineage = awake.gaps(context.events, context.kernel, history, trace=context.trace, known=known)
     return Findings(
         facts=(
-            observed("data", "inputs_digest", canonical.list_digest(listed)),
+            observed("data", "inputs_digest", _inputs_digest(files, untouched)),
             *awake.facts(context.events, context.kernel, [*known, *lineage]),
         ),
         gaps=(*gaps, *grouped.gaps, *lineage),
-        data_files=rows,
+        data_files=tuple(rows),
         datasets=grouped.datasets,
         file_changes=_changes(territory, history),
         programs=_programs(context, actors),
     )
 
 
-def _files(context: Context, territory: Territory, history: History) -> tuple[list[Found], list[Gap]]:
+def _files(
+    context: Context, territory: Territory, history: History, places: Places
+) -> tuple[list[Found], Untouched, list[Gap]]:
     moments = Moments(context, territory, history)
     rows = _Rows(territory, moments, history)
     rows.add_inputs()
     rows.add_outputs()
-    rows.add_declared(context)
+    rows.add_declared(context, places)
     rows.add_standard_input(context)
-    files = rows.finish()
-    if len(files) > MOST_ROWS:
-        reason = f"{len(files) - MOST_ROWS} more files were opened than a record lists ({MOST_ROWS})"
+    files, untouched = rows.finish(), rows.untouched
+    more = len(files) + len(untouched.paths) - MOST_ROWS
+    if more > 0:
+        files, untouched = _first_of_all(files, untouched)
+        reason = f"{more} more files were opened than a record lists ({MOST_ROWS})"
         moments.gaps.append(Gap(topic="data", subject="files", reason=reason))
-    return files[:MOST_ROWS], moments.gaps
+    return files, untouched, moments.gaps
+
+
+def _first_of_all(files: list[Found], untouched: Untouched) -> tuple[list[Found], Untouched]:
+    """Return the files that have rows, where there are more than can have."""
+    keys = sorted([*((file.path, file.role) for file in files), *((path, "input") for path in untouched.paths)])
+    limit = keys[MOST_ROWS]
+    indices = [index for index, path in enumerate(untouched.paths) if (path, "input") < limit]
+    return [file for file in files if (file.path, file.role) < limit], untouched.chosen(indices)
+
+
+def _inputs_digest(files: Iterable[Found], untouched: Untouched) -> str:
+    inputs = [file for file in files if file.role == "input" and file.category == "data"]
+    paths = [*untouched.paths, *(file.path for file in inputs)]
+    return canonical.pairs_digest(paths, [*untouched.digests, *(file.digest for file in inputs)])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +122,8 @@ class _Rows:
         self._moments = moments
         self._history = history
         self._found: dict[tuple[str, str], Found] = {}
+        self._inputs: set[str] = set()
+        self.untouched = Untouched()
 
     def add_inputs(self) -> None:
         """Add what was read, but for what turns out to be the run's own under another name: a symbolic link to it."""
@@ -123,22 +151,59 @@ class _Rows:
                 named = replace(other, path=path)
                 self._add(named, "output", self._moments.output(about, path), about)
 
-    def add_declared(self, context: Context) -> None:
+    def add_declared(self, context: Context, places: Places) -> None:
         """Add what the user declared and nothing was seen to read; what the run made there is no input."""
+        for listing in listings(context.declared, context.working_directory):
+            folder = encode_path(listing.folder)
+            place = places.whole(folder)
+            rest = iter(listing) if place is None else self._add_untouched(context, folder, listing, place)
+            for raw, about in rest:
+                self._add_one_declared(context, raw, about)
+
+    def _add_untouched(
+        self, context: Context, folder: str, listing: Listing, place: Place
+    ) -> Iterable[tuple[bytes, os.stat_result]]:
+        """Add the files of a folder of which nothing new is to be said, and return the others."""
+        paths, states = _encoded(folder, listing), list(map(state_of, listing.states))
+        before = self._territory.relative(folder)
+        relative = paths if before == folder else _encoded(before, listing)
+        digests = self._moments.known(folder, listing, states)
+        outputs, inputs, since_ns = self._history.outputs, self._inputs, context.started_at_ns or sys.maxsize
+        _, _, sizes_bytes, modified_at_ns, changed_at_ns = zip(*states, strict=True)
+        is_untouched = None not in digests and max(*modified_at_ns, *changed_at_ns) <= since_ns
+        rest: list[int] = []
+        if not is_untouched or not inputs.isdisjoint(relative) or not outputs.keys().isdisjoint(paths):
+            rest = [
+                index
+                for index, (path, name, digest) in enumerate(zip(paths, relative, digests, strict=True))
+                if digest is None
+                or name in inputs
+                or path in outputs
+                or max(modified_at_ns[index], changed_at_ns[index]) > since_ns
+            ]
+        found = Untouched()
+        found.add(relative, sizes_bytes, modified_at_ns, digests, repeat(place, len(paths)))
+        if rest:
+            found = found.chosen(sorted(set(range(len(paths))).difference(rest)))
+        self.untouched.add(*found.columns())
+        inputs.update(found.paths)
+        return [(listing.folder + os.fsencode(listing.names[index]), listing.states[index]) for index in rest]
+
+    def _add_one_declared(self, context: Context, raw: bytes, about: os.stat_result) -> None:
         nobody = Touched(path="", process_key="", library="", at=context.started_at_ns / 1e9, existed=True)
-        for raw, about in datasets.declared(context.declared, context.working_directory):
-            path = encode_path(raw)
-            if path in self._history.outputs:
-                continue
-            known = self._found.get((self._territory.relative(path), "input"))
-            if known is not None:
-                known.category = "data"
-            elif context.started_at_ns and max(about.st_mtime_ns, about.st_ctime_ns) > context.started_at_ns:
-                declared = replace(nobody, path=path)
-                content = self._moments.input(declared, path, about, "data")
-                self._add(declared, "input", content, about, category="data")
-            else:
-                self._put(path, "input", nobody, "data", self._moments.output(about, path, raw))
+        path = encode_path(raw)
+        name = self._territory.relative(path)
+        known = self._found.get((name, "input"))
+        if known is not None:
+            known.category = "data"
+        if name in self._inputs or path in self._history.outputs:
+            return
+        if context.started_at_ns and max(about.st_mtime_ns, about.st_ctime_ns) > context.started_at_ns:
+            nobody.path = path
+            content = self._moments.input(nobody, path, about, "data")
+            self._add(nobody, "input", content, about, category="data")
+        else:
+            self._put(path, "input", nobody, "data", self._moments.output(about, path, raw))
 
     def add_standard_input(self, context: Context) -> None:
         """Add the file that the shell put on standard input, which no layer sees being opened."""
@@ -149,7 +214,7 @@ class _Rows:
         if not stat.S_ISREG(about.st_mode):
             return
         path, gone = path.removesuffix(_DELETED), path.endswith(_DELETED)
-        if (self._territory.relative(path), "input") in self._found:
+        if self._territory.relative(path) in self._inputs:
             return
         read = Touched(path=path, process_key="main", library="stdin", at=context.started_at_ns / 1e9, existed=True)
         category = self._territory.category(path, gone=gone)
@@ -176,6 +241,8 @@ class _Rows:
         self, path: str, role: Literal["input", "output"], file: Touched, category: Category, content: Content
     ) -> None:
         path = self._territory.relative(path)
+        if role == "input":
+            self._inputs.add(path)
         self._found[path, role] = Found(path=path, role=role, file=file, category=category, content=content)
 
     def _own_inodes(self) -> dict[tuple[int | None, int | None], float]:
@@ -186,6 +253,31 @@ class _Rows:
             if about is not None:
                 found[about.st_dev, about.st_ino] = written.at
         return found
+
+
+def _encoded(folder: str, listing: Listing) -> list[str]:
+    """Return the paths of the files in a folder, encoded."""
+    together = "/".join(listing.names)
+    if together.isascii() and "\\" not in together:
+        return [folder + name for name in listing.names]
+    return [folder + encode_path(name) for name in listing.names]
+
+
+def _untouched_rows(untouched: Untouched, grouped: Grouped) -> list[DataFile]:
+    columns: tuple[Iterable[object], ...] = (
+        untouched.paths,
+        repeat("input"),
+        repeat("data"),
+        map(grouped.places.__getitem__, untouched.places),
+        untouched.sizes_bytes,
+        untouched.digests,
+        utc_ns_each(untouched.modified_at_ns),
+        repeat(""),  # no process
+        repeat(""),  # no library
+        repeat("declared"),
+        repeat(False),
+    )
+    return tables.from_columns(DataFile, len(untouched.paths), columns)
 
 
 def _row(found: Found, dataset: str | None) -> DataFile:

@@ -15,13 +15,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from operator import itemgetter
-from pathlib import Path
-from typing import Final, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol
 
 from repro.evidence import canonical
 from repro.evidence.canonical import decode_path, encode_path
@@ -71,74 +67,65 @@ class Place:
     reference: str | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class Untouched:
+    """Files that the user declared, that the run did not open, and that are known from before: of each, one cell.
+
+    Not an object each, as there may be a million and nothing to say of any that is not said of all.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    """As the manifest has them."""
+    sizes_bytes: list[int] = field(default_factory=list)
+    modified_at_ns: list[int] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+
+    def columns(self) -> tuple[list[Any], ...]:
+        """Return the columns, in the order of the fields."""
+        return self.paths, self.sizes_bytes, self.modified_at_ns, self.digests, self.places
+
+    def add(self, *columns: Iterable[Any]) -> None:
+        """Add files, given as `columns` gives them."""
+        for column, cells in zip(self.columns(), columns, strict=True):
+            column.extend(cells)
+
+    def chosen(self, indices: Sequence[int]) -> Untouched:
+        """Return some of the files, in this order."""
+        found = Untouched()
+        found.add(*(map(column.__getitem__, indices) for column in self.columns()))
+        return found
+
+    def by_place(self) -> dict[Place, Untouched]:
+        """Return the files of each data set."""
+        if not self.places or self.places.count(self.places[0]) == len(self.places):
+            return {self.places[0]: self} if self.places else {}
+        indices: dict[Place, list[int]] = {}
+        for index, place in enumerate(self.places):
+            indices.setdefault(place, []).append(index)
+        return {place: self.chosen(inside) for place, inside in indices.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouped:
     """Data sets, and what belongs to them."""
 
     names: Mapping[str, str]
     """By the path of an input, its data set."""
+    places: Mapping[Place, str]
+    """By where a data set lies, its name."""
     datasets: tuple[Dataset, ...]
     gaps: tuple[Gap, ...]
 
 
-def declared(paths: Iterable[str], cwd: Path) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Yield every regular file that the user declared, with its state: each path itself, or all that lies below it.
-
-    Links are followed, each folder once.
+def group(files: Iterable[_Member], places: Places, untouched: Untouched | None = None) -> Grouped:
+    """Put inputs of the category `data` into data sets.
 
     Args:
-        paths: As given; relative ones start from `cwd`.
-        cwd: Absolute.
+        files: All that the run read or wrote.
+        places: Where data sets lie.
+        untouched: Declared files that it did not; each names its place itself.
     """
-    for path in paths:
-        start = os.path.abspath(os.path.join(os.fsencode(cwd), os.fsencode(path)))  # noqa: PTH100, PTH118 - bytes
-        with suppress(OSError):
-            about = os.stat(start)  # noqa: PTH116 - bytes
-            if stat.S_ISDIR(about.st_mode):
-                yield from _below(start)
-            else:
-                yield start, about
-
-
-def _below(start: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Yield the regular files below a folder, in order; what cannot be listed holds none."""
-    seen: set[tuple[int, int]] = set()
-    left = [start]
-    while left:
-        folders: list[bytes] = []
-        files: list[tuple[bytes, os.stat_result]] = []
-        with suppress(OSError):
-            _list(left.pop(), seen, folders, files)
-        left.extend(sorted(folders, reverse=True))
-        yield from sorted(files, key=itemgetter(0))
-
-
-def _list(
-    folder: bytes, seen: set[tuple[int, int]], folders: list[bytes], files: list[tuple[bytes, os.stat_result]]
-) -> None:
-    """List one folder, unless it was seen: by its descriptor, as to look up the whole path of each file costs more."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        about = os.fstat(descriptor)
-        if (about.st_dev, about.st_ino) in seen:
-            return
-        seen.add((about.st_dev, about.st_ino))
-        prefix = folder.rstrip(b"/") + b"/"
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                with suppress(OSError):  # a link to nowhere
-                    about = entry.stat()
-                    if stat.S_ISREG(about.st_mode):
-                        files.append((prefix + os.fsencode(entry.name), about))
-                    elif stat.S_ISDIR(about.st_mode):
-                        folders.append(prefix + os.fsencode(entry.name))
-    finally:
-        os.close(descriptor)
-
-
-def group(files: Iterable[_Member], context: Context) -> Grouped:
-    """Put inputs of the category `data` into data sets."""
-    places = _Places(context)
     wanted = {_absolute(file.path, places.root): file for file in files if _is_data(file)}
     found: dict[str, Place] = {}
     loose: list[str] = []
@@ -152,11 +139,16 @@ def group(files: Iterable[_Member], context: Context) -> Grouped:
     members: dict[Place, list[tuple[str, _Member]]] = {}
     for path, place in found.items():
         members.setdefault(place, []).append((path, wanted[path]))
-    named = [(place, members[old]) for old, place in _distinct(members).items()]
-    names = {file.path: place.name for place, inside in named for _, file in inside}
-    sets = tuple(sorted((_dataset(place, inside) for place, inside in named), key=lambda each: each.name))
-    gaps = tuple(gap for place, inside in named for gap in _check_pointer(place, inside))
-    return Grouped(names=names, datasets=sets, gaps=gaps)
+    besides = untouched.by_place() if untouched else {}
+    named = _distinct({**members, **besides})
+    nobody = Untouched()
+    sets = (_dataset(place, members.get(old, []), besides.get(old, nobody), places) for old, place in named.items())
+    return Grouped(
+        names={file.path: named[old].name for old, inside in members.items() for _, file in inside},
+        places={old: place.name for old, place in named.items()},
+        datasets=tuple(sorted(sets, key=lambda each: each.name)),
+        gaps=tuple(gap for old, inside in members.items() for gap in _check_pointer(named[old], inside)),
+    )
 
 
 def _is_data(file: _Member) -> bool:
@@ -179,14 +171,15 @@ def _longer_name(place: Place) -> str:
     return f"hf:{place.reference}" if place.reference else f"{place.name} ({place.folder})"
 
 
-def _dataset(place: Place, files: list[tuple[str, _Member]]) -> Dataset:
-    listed = sorted([_inside(place, path), row.digest] for path, row in files)
+def _dataset(place: Place, files: list[tuple[str, _Member]], untouched: Untouched, places: Places) -> Dataset:
+    listed = [_inside(place, path) for path, _ in files]
+    listed += _below(place.folder, untouched.paths, places.root)
     return Dataset(
         name=place.name,
         kind=place.kind,
-        file_count=len(files),
-        size_bytes=sum(row.size_bytes or 0 for _, row in files),
-        digest=canonical.list_digest(listed),
+        file_count=len(listed),
+        size_bytes=sum(row.size_bytes or 0 for _, row in files) + sum(untouched.sizes_bytes),
+        digest=canonical.pairs_digest(listed, [*(row.digest for _, row in files), *untouched.digests]),
         reference=place.reference,
     )
 
@@ -195,8 +188,20 @@ def _inside(place: Place, path: str) -> str:
     return path[len(place.folder) :] if path.startswith(place.folder) and path != place.folder else _base(path)
 
 
-class _Places:
-    """Finds where data sets lie."""
+def _below(folder: str, paths: Sequence[str], root: str) -> list[str]:
+    """Return paths relative to a folder that all of them lie below, given as the manifest has them."""
+    if root != folder and root.startswith(folder):
+        return [_absolute(path, root)[len(folder) :] for path in paths]
+    start = len(folder) - (len(root) if folder.startswith(root) else 0)
+    return [path[start:] for path in paths]
+
+
+class Places:
+    """Finds where data sets lie.
+
+    Args:
+        context: What the recorder knows of the run.
+    """
 
     def __init__(self, context: Context) -> None:
         self.root = encode_path(context.root).rstrip("/") + "/"
@@ -227,6 +232,19 @@ class _Places:
     def named(self, path: str) -> Place | None:
         """Return the data set that something other than the folder says a file belongs to."""
         return self._of_user(path) or self._of_hub(path) or self._of_dvc(path)
+
+    def whole(self, folder: str) -> Place | None:
+        """Return the declared data set that all files straight in a folder belong to; `None` where they may differ.
+
+        Args:
+            folder: Absolute, ended by a slash.
+        """
+        for declared, below, place in self._declared:
+            if folder.startswith(below):
+                return place
+            if declared.startswith(folder):
+                return None
+        return None
 
     def folders(self, paths: Sequence[str]) -> dict[str, Place]:
         """Return the data sets of files that nothing names."""

@@ -53,12 +53,12 @@ class HashedAhead:
             self._hash()
 
     def _hash(self) -> None:
-        from repro.record.files import datasets
+        from repro.record.files import listing
         from repro.record.files.moments import data_cache
 
         context = self._context
         cache, saved_at = data_cache(context, context.settings.hash), time.monotonic()
-        for path, about in datasets.declared(context.declared, context.working_directory):
+        for path, about in listing.declared(context.declared, context.working_directory):
             if context.patience.lost:
                 break
             if cache.digest(path, about) is not None:

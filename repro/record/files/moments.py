@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,8 +21,9 @@ from repro.evidence.canonical import decode_path
 from repro.evidence.model import CodeFile, Gap
 from repro.record.capture import Context
 from repro.record.files.lineage import TICK_NS, History, Touched
+from repro.record.files.listing import Listing
 from repro.record.files.territory import Category, Territory
-from repro.record.statcache import StatCache
+from repro.record.statcache import StatCache, State
 
 _NEVER_HASHED: Final = ("/proc/", "/sys/")
 _MAX_STORED_CODE_BYTES: Final = 10 * 1024 * 1024
@@ -100,6 +101,18 @@ class Moments:
             return self._as_it_is(place, about)
         self._gap(read.path, CHANGED)
         return replace(then, changed=True)
+
+    def known(self, folder: str, listing: Listing, states: Sequence[State]) -> Sequence[str | None]:
+        """Return the digest of each file in a folder that has not changed since it was last hashed.
+
+        Args:
+            folder: The listing's, encoded; no output of the run lies in it.
+            listing: Its files.
+            states: What `statcache.state_of` returns of each.
+        """
+        if folder.startswith(_NEVER_HASHED):
+            return [None] * len(states)
+        return self._cache(self._context.settings.hash).digests(listing.folder, listing.names, states)
 
     def hash(self, contents: list[Content]) -> None:
         """Hash what is left to be hashed; each file once."""

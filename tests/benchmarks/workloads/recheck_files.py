@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from repro.evidence.manyfiles import digest_files
-from repro.record.files.datasets import declared
+from repro.record.files.listing import declared
 from repro.record.statcache import StatCache
 
 target, folder = sys.argv[1], Path(sys.argv[2])

@@ -9,7 +9,7 @@ import pytest
 
 from repro.evidence.canonical import encode_path
 from repro.evidence.model import DataFile
-from repro.record.files import datasets
+from repro.record.files import datasets, listing
 
 
 def row(
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def grouped(context, root: Path):
     def group(*paths: str | Path, **changes):
-        return datasets.group([row(root / path, root) for path in paths], context(root, **changes))
+        return datasets.group([row(root / path, root) for path in paths], datasets.Places(context(root, **changes)))
 
     return group
 
@@ -73,14 +73,14 @@ def test_the_home_itself_is_no_data_set(grouped, environment) -> None:
 
 def test_the_digest_is_over_the_sorted_list_of_paths_and_digests(root: Path, context) -> None:
     rows = [row(root / "data/b", root, "sha256:bb"), row(root / "data/a", root, "sha256:aa")]
-    (found,) = datasets.group(rows, context(root)).datasets
+    (found,) = datasets.group(rows, datasets.Places(context(root))).datasets
     listed = json.dumps([["a", "sha256:aa"], ["b", "sha256:bb"]], separators=(",", ":")).encode()
     assert found.digest == f"sha256:{hashlib.sha256(listed).hexdigest()}"
 
 
 def test_outputs_code_and_the_environment_belong_to_none(root: Path, context) -> None:
     rows = [row(root / "data/a", root, role="output"), row(root / "data/b.py", root, category="code")]
-    found = datasets.group(rows, context(root))
+    found = datasets.group(rows, datasets.Places(context(root)))
     assert (found.datasets, found.names) == ((), {})
 
 
@@ -137,5 +137,5 @@ def test_declared_folders_are_walked_links_followed_each_once(tmp_path: Path) ->
     (tmp_path / "set" / "broken").symlink_to("nowhere")
     os.mkfifo(tmp_path / "set" / "fifo")
     (tmp_path / "one").write_text("1")
-    found = [os.fsdecode(path) for path, _ in datasets.declared(("set", "one"), tmp_path)]
+    found = [os.fsdecode(path) for path, _ in listing.declared(("set", "one"), tmp_path)]
     assert found == [f"{tmp_path}/set/a", f"{tmp_path}/set/deep/b", f"{tmp_path}/one"]
