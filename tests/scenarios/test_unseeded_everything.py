@@ -42,7 +42,8 @@ def main(folder, out):
     orders = [os.listdir(folder), [entry.name for entry in os.scandir(folder)], glob.glob(folder + "/*"),
               [path.name for path in pathlib.Path(folder).iterdir()]]
     numbers = [random.random(), early.rand(), np.random.rand(), np.random.default_rng().random(),
-               np.random.Generator(np.random.PCG64(time.time_ns())).random(), torch.rand(1).item(), torch.Generator().seed(), tempfile.mktemp(dir="/x"), uuid.uuid1().hex,
+               np.random.Generator(np.random.PCG64(time.time_ns())).random(),
+               torch.rand(1).item(), torch.Generator().seed(), tempfile.mktemp(dir="/x"), uuid.uuid1().hex,
                random.Random(secrets.token_hex()).random()]
     children = [subprocess.Popen([sys.executable, "-c", "import random; print(random.random())"],
                                  stdout=subprocess.PIPE, text=True) for _ in range(3)]
