@@ -29,6 +29,8 @@ class Cause(StrEnum):
     """The weights before the first step were others."""
     WEIGHTS_WRITTEN = "weights-written"
     """Something other than the optimizer wrote to the weights between two steps."""
+    WEIGHT_UPDATE = "weight-update"
+    """Equal gradients, and other weights at the next step, where no optimizer object steps."""
     GRADIENT_NUMERICS = "gradient-numerics"
     """Equal inputs and weights, and other gradients: forward or backward pass computed otherwise."""
     HYPERPARAMETER = "hyperparameter"
@@ -51,6 +53,8 @@ class Circumstances:
     """Whether the weights before the step are known to be equal, or are what differs."""
     adjacent: bool
     """Whether the step before was traced on both sides and equal, or there is none."""
+    update_known: bool
+    """Whether the weights that the step before led to were told: by an optimizer."""
 
 
 _CAUSES = {
@@ -71,9 +75,17 @@ def cause(known: Circumstances) -> Cause:
     if known.field.startswith(RANDOM):
         return Cause.RANDOM_STATE
     if known.field == "weight":
-        return Cause.INITIAL_WEIGHTS if known.step == 0 else Cause.WEIGHTS_WRITTEN
+        return _of_weights(known)
     found = _CAUSES.get(known.field, Cause.UNTRACED)
     if found in _NEEDS_WEIGHTS and not known.weights_known:
         return Cause.UNTRACED
     # What an optimizer writes also hangs on its state after the step before.
     return Cause.UNTRACED if found in _NEEDS_STATE and not known.adjacent else found
+
+
+def _of_weights(known: Circumstances) -> Cause:
+    if known.step == 0:
+        return Cause.INITIAL_WEIGHTS
+    if not known.adjacent:
+        return Cause.UNTRACED
+    return Cause.WEIGHTS_WRITTEN if known.update_known else Cause.WEIGHT_UPDATE

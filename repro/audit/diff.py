@@ -91,13 +91,14 @@ def diff(left: Record, right: Record) -> Diff:
         *results.outcome(ours, theirs),
         *results.gaps(ours, theirs),
     )
+    trace = compare_fingerprints(ours, theirs)
     return Diff(
         left_run_id=left.run.run_id,
         right_run_id=right.run.run_id,
         differences=found,
         metrics=compare_metrics(ours, theirs),
-        trace=compare_fingerprints(ours, theirs),
-        not_compared=tuple(_not_compared(ours, theirs)),
+        trace=trace,
+        not_compared=(*_not_compared(ours, theirs), *_not_traced(trace)),
     )
 
 
@@ -114,8 +115,6 @@ def _not_compared(left: Record, right: Record) -> Iterator[str]:
     yield from _packages_not_compared(left, right)
     if bool(left.hyperparameters) != bool(right.hyperparameters):
         yield "Hyperparameters were told of one of the runs alone."
-    if bool(left.fingerprints) != bool(right.fingerprints):
-        yield "The training of one of the runs alone was traced step by step."
     one_sided = software.one_sided_libraries(left, right)
     if one_sided and replaying(left, right):
         yield f"Libraries that were seen mapped in one of the runs alone: {listed(one_sided, 8)}."
@@ -133,3 +132,10 @@ def _packages_not_compared(left: Record, right: Record) -> Iterator[str]:
         yield "The packages of the operating system were listed for one of the runs alone."
     if bool(left.programs) != bool(right.programs):
         yield "The programs that were executed were listed for one of the runs alone."
+
+
+def _not_traced(trace: TraceComparison) -> Iterator[str]:
+    if trace.left_traced != trace.right_traced:
+        yield "The training of one of the runs alone was traced step by step."
+    elif any(anchor.missing_steps and not anchor.same_schedule for anchor in trace.anchors):
+        yield "The runs were traced on different schedules: only the steps that both traced are compared."

@@ -15,7 +15,7 @@ Tensors are matched by their place in the list. Another shape or type there is a
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -76,6 +76,10 @@ class FirstDifference:
     """Whether no step lies between: the runs part here, and are not only seen to have parted."""
     absorbed: bool
     """Whether the weights are equal all the same, at this and every later step that both sides traced."""
+    effect_step: int | None
+    """Where a random state differs first: the first step at which something else does. `None` otherwise."""
+    effect_field: str | None
+    """What differs there first."""
     at_seconds: float
     """When, since the process started, on the side that was earlier."""
     shows_in: tuple[str, ...] = ()
@@ -211,12 +215,17 @@ def _unused(pair: Pair) -> tuple[UnusedState, ...]:
         for field, _ in keys:
             if field.startswith(RANDOM):
                 steps.setdefault(field, []).append(step)
-    effect = next(((step, key) for step, keys in pair.differing.items() for key in keys if _is_effect(key)), None)
+    effect = _effect(pair.differing)
     return tuple(
         UnusedState(field=field, first_step=at[0], steps=len(at))
         for field, at in sorted(steps.items())
         if effect is None or not (_follows(field, at[0], effect) or _may_cause(pair, field, at, effect[0]))
     )
+
+
+def _effect(differing: Mapping[int, tuple[FieldKey, ...]]) -> tuple[int, FieldKey] | None:
+    """Return the first difference that is none of a random state."""
+    return next(((step, key) for step, keys in differing.items() for key in keys if _is_effect(key)), None)
 
 
 def _is_effect(key: FieldKey) -> bool:
@@ -271,7 +280,14 @@ def _first(pair: Pair, rank: int | None, differing: dict[int, tuple[FieldKey, ..
     last_equal = earlier[-1] if earlier else None
     adjacent = step == (0 if last_equal is None else last_equal + 1)
     weights_known = (adjacent and last_equal is not None) or pair.words(step, ("weight", 0)) is not None
-    known = Circumstances(field=what.field, step=step, weights_known=weights_known, adjacent=adjacent)
+    known = Circumstances(
+        field=what.field,
+        step=step,
+        weights_known=weights_known,
+        adjacent=adjacent,
+        update_known=last_equal is not None and pair.words(last_equal, ("parameter", 0)) is not None,
+    )
+    effect = _effect(differing) if what.field.startswith(RANDOM) else None
     return FirstDifference(
         process_key=pair.key[0],
         rank=rank,
@@ -283,6 +299,8 @@ def _first(pair: Pair, rank: int | None, differing: dict[int, tuple[FieldKey, ..
         last_equal=last_equal,
         adjacent=adjacent,
         absorbed=_absorbed(pair, step, differing),
+        effect_step=effect[0] if effect else None,
+        effect_field=effect[1][0] if effect else None,
         at_seconds=min(row.at_seconds for side in (pair.left, pair.right) for row in side.steps[step].values()),
     )
 

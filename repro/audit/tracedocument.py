@@ -28,6 +28,8 @@ def _first(first: FirstDifference) -> dict[str, Any]:
         "last_equal_step": first.last_equal,
         "adjacent": first.adjacent,
         "absorbed": first.absorbed,
+        "effect_step": first.effect_step,
+        "effect_field": first.effect_field,
         "shows_in": list(first.shows_in),
         "traced_in": list(first.traced_in),
         "fields": [_field(difference) for difference in (first.what, *first.also)],

@@ -36,6 +36,7 @@ _CAUSES: Final = {
     Cause.RANDOM_STATE: "a random generator stood elsewhere, and the training drew from it",
     Cause.INITIAL_WEIGHTS: "the training began with other weights",
     Cause.WEIGHTS_WRITTEN: "something other than the optimizer changed the weights between two steps",
+    Cause.WEIGHT_UPDATE: "the gradients were equal, and what updates the weights computed or was set otherwise",
     Cause.GRADIENT_NUMERICS: "what went into the step was equal, and the forward or backward pass computed otherwise, "
     "as with another number of threads, device or library",
     Cause.HYPERPARAMETER: "the optimizer was set otherwise, as with another learning rate",
@@ -43,6 +44,8 @@ _CAUSES: Final = {
     Cause.OPTIMIZER_STATE: "the optimizer keeps other numbers, and the weights that it wrote are equal",
     Cause.UNTRACED: "it came in where nothing was traced",
 }
+_PARTS: Final = {"batch": "batch object", "hyperparameter": "parameter group"}
+"""What a field has several fingerprints of, where it is of no tensors."""
 _DENSER: Final = "`--trace-every 1` traces every step"
 
 
@@ -52,8 +55,11 @@ def cause_phrase(first: FirstDifference) -> str:
     chance = [field.field for field in first.also if field.field.startswith(RANDOM)]
     if first.cause in (Cause.SAMPLE_ORDER, Cause.BATCH_CONTENT) and chance:
         phrase += f"; {listed([field_words(name) for name in chance])} differs too, which may be why"
+    if first.effect_step is not None and first.effect_field is not None:
+        phrase += f"; its first effect shows at step {first.effect_step:,}, in {field_words(first.effect_field)}"
     if first.absorbed:
-        phrase += "; the weights never differ, for rounding absorbed it"
+        rounded = first.cause in (Cause.GRADIENT_NUMERICS, Cause.OPTIMIZER_STATE)
+        phrase += "; the weights never differ" + (", for rounding absorbed it" if rounded else " at a traced step")
     return phrase
 
 
@@ -72,7 +78,8 @@ def tensor_words(tensor: DifferingTensor) -> str:
 def extent_words(difference: FieldDifference) -> str:
     """Say how much of a field differs: `3 of 29 tensors: 0.weight [64, 3] float32 and 2 more`; empty for one thing."""
     if not difference.tensors:
-        return ""
+        parts = counted(difference.of, _PARTS.get(difference.field, "part"))
+        return f"{difference.differing:,} of {parts}" if difference.of > 1 else ""
     more = difference.differing - 1
     named = tensor_words(difference.tensors[0]) + (f" and {more:,} more" if more else "")
     return f"{difference.differing:,} of {counted(difference.of, 'tensor')}: {named}"

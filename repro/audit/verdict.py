@@ -49,6 +49,11 @@ PROCEDURE_VERSION: Final = 2
 _FROM_OUTSIDE: Final = frozenset({"SIGINT", "SIGTERM", "SIGKILL", "SIGHUP", "SIGQUIT"})
 """Signals that say something about the machine or its user, and nothing about the training."""
 
+_FINGERPRINTS: Final = (
+    *("fingerprint", "parameter names", "schedule", "order", "batch", "rng.", "sketch", "optimizer.", "backward"),
+)
+"""How the subjects of gaps begin that tell what the trace could not make a fingerprint of."""
+
 
 class Word(StrEnum):
     """The words of the replay light."""
@@ -118,6 +123,7 @@ class _Case:
     cut_short: tuple[str, ...]
     """Phrases: which side was cut short, and by what."""
     gaps: tuple[Gap, ...]
+    """Those that may leave part of the comparison open."""
 
     @property
     def evidence(self) -> str:
@@ -196,7 +202,8 @@ def exit_code(verdict: Verdict) -> int:
 
 def _case(original: Record, replay: Record, changed_data: tuple[str, ...]) -> _Case:
     cut_short = _cut_short(original, replay)
-    gaps = {gap for record in (original, replay) for gap in record.gaps if _hides_something(gap)}
+    seen = {gap for record in (original, replay) for gap in record.gaps}
+    gaps = {gap for gap in seen if _hides_something(gap) or _of_fingerprints(gap)}
     return _Case(
         original=original,
         replay=replay,
@@ -212,8 +219,13 @@ def _case(original: Record, replay: Record, changed_data: tuple[str, ...]) -> _C
 
 def _hides_something(gap: Gap) -> bool:
     """Say whether a gap leaves part of the comparison open. A rate that was not read shows in the losses it makes."""
-    told_by_losses = gap.topic == "trace" and ("learning_rate" in gap.subject or gap.subject.startswith("fingerprint"))
-    return gap.topic in ("trace", "agent") and not told_by_losses
+    rate_alone = gap.topic == "trace" and "learning_rate" in gap.subject
+    return gap.topic in ("trace", "agent") and not rate_alone and not _of_fingerprints(gap)
+
+
+def _of_fingerprints(gap: Gap) -> bool:
+    """Say whether a gap is of fingerprints alone, not of losses and not of the chain of what was told."""
+    return gap.topic == "trace" and gap.subject.startswith(_FINGERPRINTS) and "learning_rate" not in gap.subject
 
 
 def _changed_data(original: Record, replay: Record, told: tuple[str, ...]) -> tuple[str, ...]:
@@ -295,7 +307,9 @@ def _partial(case: _Case) -> Decision | None:
 
 
 def _gap(case: _Case) -> Decision | None:
-    unseen = [f"{gap.subject}: {gap.reason}" for gap in case.gaps]
+    # What one side alone told is missing on the other for the reason that its gap names.
+    short = any(anchor.short for anchor in case.trace.anchors) and not case.tolerant
+    unseen = [f"{gap.subject}: {gap.reason}" for gap in case.gaps if short or _hides_something(gap)]
     unseen += [f"{output.path}: has no digest" for output in case.decisive_outputs if output.state == "not-hashed"]
     if not unseen:
         return None

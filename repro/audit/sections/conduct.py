@@ -26,9 +26,14 @@ def hyperparameters(left: Record, right: Record) -> Iterator[Difference]:
 
 
 def settings(left: Record, right: Record) -> Iterator[Difference]:
-    """Compare settings of the processes that both sides have."""
+    """Compare settings of the processes that both sides have, but for how closely they were watched."""
     ours, theirs = (
-        {(row.process_key, row.moment, row.name): row.value for row in record.settings} for record in (left, right)
+        {
+            (row.process_key, row.moment, row.name): row.value
+            for row in record.settings
+            if not row.name.startswith("trace.")
+        }
+        for record in (left, right)
     )
     shared = {row.process_key for row in left.settings} & {row.process_key for row in right.settings}
     where: dict[tuple[str, str | None, str | None], list[str]] = {}

@@ -162,12 +162,31 @@ def test_a_random_state_that_the_training_draws_from_is_where_the_runs_part(make
     )
 
 
+def test_where_no_optimizer_steps_other_weights_come_of_the_update(make):
+    record = make.traced(make.original(), anchor="backward")
+    rows = {(row.step, row.field): row for row in record.fingerprints}
+    told = [row for row in record.fingerprints if row.field not in ("parameter", "state", "hyperparameter")]
+    told += [replace(rows[1, "weight"], step=step) for step in (0, 16, 32)]
+    record = replace(record, fingerprints=tuple(told))
+    causes = {step: first(record, make.altered(record, step, "weight")).cause for step in (0, 3, 16)}
+    assert causes == {0: Cause.INITIAL_WEIGHTS, 3: Cause.WEIGHT_UPDATE, 16: Cause.UNTRACED}
+    assert first(record, make.altered(record, 16, "gradient")).cause is Cause.GRADIENT_NUMERICS
+
+
+def test_what_is_of_no_tensor_is_counted_by_its_parts(make, run):
+    rows = tuple(replace(r, words=r.words * 2) if r.field == "hyperparameter" else r for r in run.fingerprints)
+    groups = replace(run, fingerprints=rows)
+    sentence = first_sentence(first(groups, make.altered(groups, 4, "hyperparameter", 1)))
+    assert "in the optimizer's settings (1 of 2 parameter groups): the optimizer was set otherwise" in sentence
+
+
 def test_a_random_state_that_leads_to_a_later_difference_is_where_the_runs_part(make, run):
     other = run
     for step in (4, 5, 6, 7):
         other = make.altered(other, step, "rng.numpy")
     found = first(run, make.altered(other, 6, "batch"))
-    assert (found.step, found.what.field) == (4, "rng.numpy")
+    assert (found.step, found.what.field, found.effect_step, found.effect_field) == (4, "rng.numpy", 6, "batch")
+    assert "the training drew from it; its first effect shows at step 6, in the batch" in first_sentence(found)
 
 
 def test_a_random_state_with_no_effect_is_kept_apart(make, run):

@@ -108,10 +108,19 @@ def test_a_replay_cut_short_is_no_mismatch_for_the_steps_it_lacks(make, original
 
 
 def test_a_tensor_that_could_not_be_read_leaves_no_verdict_open_and_a_broken_chain_does(make, original):
-    unread = make.gap("trace", "fingerprint", "a tensor of type X is not read")
-    assert judge(replace(original, gaps=(unread,)), make.replay(original)).word is Word.MATCHED_EXACTLY
+    for subject in ("fingerprint", "sketch", "parameter names", "optimizer.0", "order"):
+        unread = make.gap("trace", subject, "a tensor of type X is not read")
+        assert judge(replace(original, gaps=(unread,)), make.replay(original)).word is Word.MATCHED_EXACTLY
     broken = make.gap("trace", "main", "the chain of the trace is broken")
     assert judge(replace(original, gaps=(broken,)), make.replay(original)).reason is Reason.EVIDENCE_GAP
+
+
+def test_what_is_missing_beside_a_gap_is_unknown_and_no_mismatch(make, original):
+    unread = make.gap("trace", "optimizer.0", "OSError: no memory")
+    replay = make.replay(original, gaps=(unread,))
+    replay = replace(replay, fingerprints=tuple(row for row in replay.fingerprints if row.step != 8))
+    verdict = judge(original, replay)
+    assert (verdict.reason, "optimizer.0: OSError: no memory" in verdict.sentence) == (Reason.EVIDENCE_GAP, True)
 
 
 def test_the_signed_verdict_holds_the_first_difference(make, sealed, store, original):
@@ -169,6 +178,18 @@ def test_a_diff_with_a_run_that_was_not_traced_says_so(make, original):
     assert compared.same
     assert "The training of one of the runs alone was traced step by step." in compared.not_compared
     assert "  optimizer.0 (main): no step that both runs traced, of 11 and 0" in list(lines(compared, everything=False))
+
+
+def test_two_schedules_are_no_difference_and_are_told(make, original):
+    other = replace(
+        make.traced(make.original(), every="64"),
+        fingerprints=tuple(row for row in original.fingerprints if row.step != 32),
+    )
+    compared = diff(original, other)
+    assert (compared.same, compared.differences) == (True, ())
+    assert compared.not_compared == (
+        "The runs were traced on different schedules: only the steps that both traced are compared.",
+    )
 
 
 def test_hyperparameters_are_compared_by_name_with_both_values(make):
