@@ -156,3 +156,12 @@ def test_code_that_was_withdrawn_has_no_row() -> None:
 
     found = Findings(code_files=(file("a.py"), file("b.py"))) + Findings(withdrawn=("a.py",))
     assert [each.path for each in made(findings=found).code_files] == ["b.py"]
+
+
+def test_the_chain_of_each_process_is_a_fact_that_is_sealed() -> None:
+    events = Events(starts=[START], chains={"main": "ab" * 32, "main/fork.1": "broken"})
+    facts = [(f.topic, f.name, f.value, f.source) for f in made(events).facts]
+    assert [
+        ("trace", "chain.main", "ab" * 32, "observed"),
+        ("trace", "chain.main/fork.1", "broken", "observed"),
+    ] == facts

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repro.evidence.model import DataFile, Dataset, Entropy, Fact, Gap, Package, Program, Seed
+import pytest
+
+from repro.evidence.model import (
+    DataFile,
+    Dataset,
+    Entropy,
+    Fact,
+    Gap,
+    Hyperparameter,
+    Package,
+    Program,
+    Seed,
+    TracedTensor,
+)
 from repro.record import assemble, scrub
 from repro.record.assemble import Ended, Identity
 from repro.record.capture import Findings
@@ -29,6 +42,30 @@ ENDED = Ended(
     peak_memory_bytes=1,
 )
 ADDRESS = "https://me:hunter2@host/x"
+
+
+def given(name: str, value: str) -> Hyperparameter:
+    return Hyperparameter(process_key="main", source="argparse", name=name, ordinal=0, value=value, site=f"{ADDRESS}:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("lr", "0.1", "0.1"),
+        ("max_tokens", "512", "512"),
+        ("use_auth_token", "true", "true"),
+        ("password", "", ""),
+        ("data.token", "hunter2", "<redacted>"),
+        ("optimizer.AUTH", "hunter2", "<redacted>"),
+        ("command", "run --password hunter2 --lr 1", "run --password <redacted> --lr 1"),
+        ("config", "{'api_key': 'hunter2', 'lr': 1}", "{'api_key': <redacted>, 'lr': 1}"),
+        ("model", "hf_abcdefghijklmnopqrstuvwxyz", "<redacted>"),
+    ],
+)
+def test_hyperparameters_lose_their_secrets_alone(name: str, value: str, kept: str) -> None:
+    record = replace(assemble.assemble(IDENTITY, ENDED, Events(), Findings()), hyperparameters=(given(name, value),))
+    (cleaned,) = scrub.clean(record).hyperparameters
+    assert (name, kept) == (cleaned.name, cleaned.value)
 
 
 def test_every_table_that_may_hold_a_secret_is_cleaned_and_digests_are_left_alone() -> None:
@@ -78,6 +115,19 @@ def test_every_table_that_may_hold_a_secret_is_cleaned_and_digests_are_left_alon
         ),
         seeds=(Seed(process_key="main", ordinal=0, function="f", argument=ADDRESS, site=f"{ADDRESS}:1"),),
         entropy=(Entropy(process_key="main", stream="s", ordinal=0, value="00", site=f"{ADDRESS}:1"),),
+        traced_tensors=(
+            TracedTensor(
+                process_key="main",
+                anchor="optimizer.0",
+                step=0,
+                ordinal=0,
+                name=ADDRESS,
+                shape="[1]",
+                dtype="float32",
+                device="cpu",
+            ),
+        ),
+        hyperparameters=(given("wandb.api_key", "hunter2"), given(ADDRESS, ADDRESS)),
     )
     assert "hunter2" in str(record)
     cleaned = scrub.clean(record)
