@@ -1,6 +1,7 @@
 """What a run logs through a tracker, or tells `repro` itself: kept exactly, and nothing changes in the tracker."""
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from typing import Any
@@ -292,6 +293,41 @@ def test_the_file_of_wandb_is_the_same(wandb):
     assert wandb.bare.stdout == wandb.watched.stdout
     assert 5 < wandb.bare.stdout.count("\n")
     assert [("wandb", "metrics in a list, not a dictionary, are not read")] == gaps(wandb.events)
+
+
+REFUSED = """
+import traceback
+import mlflow, wandb
+from torch.utils.tensorboard import SummaryWriter
+mlflow.set_tracking_uri('sqlite:///runs.db')
+run = wandb.init(mode='offline', dir='.', config={'rate': 1})
+writer = SummaryWriter('one')
+def lock(): run.config.rate = 2
+for refused in (
+    lambda: writer.add_scalar('x'), lambda: writer.add_scalar('x', object(), 0), lambda: writer.add_hparams([], {}),
+    lambda: mlflow.log_metric('x', 'text'), lambda: mlflow.log_metric(), lambda: mlflow.log_param('', 1),
+    lambda: run.log({7: 1.0}), lambda: run.log(), lock,
+):
+    try:
+        refused()
+    except Exception:
+        traceback.print_exc()
+writer.close()
+run.finish()
+"""
+
+
+@needs_trackers
+@pytest.mark.torch
+def test_errors_are_the_libraries_own(tmp_path_factory):
+    found = compare(tmp_path_factory, REFUSED)
+    watched, bare = (
+        re.sub(r"/(watched|bare)\d+/|0x[0-9a-f]+|run_id='\w+'|timestamp=\d+|.*INFO.*\n", "", text)
+        for text in (found.watched.stderr, found.bare.stderr)
+    )
+    assert 9 <= bare.count("Traceback (most recent call last)")
+    assert bare == watched
+    assert found.bare.stdout == found.watched.stdout
 
 
 SAME_NAME = """
