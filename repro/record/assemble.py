@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import signal
@@ -66,7 +67,7 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
     return Record(
         run=_run(identity, ended, argv),
         processes=processes,
-        facts=tuple(sorted(_first((*findings.facts, *_chains(events)), _fact_key), key=_fact_key)),
+        facts=tuple(sorted(_first((*findings.facts, *_chains(events), *_put_back(events)), _fact_key), key=_fact_key)),
         gaps=tuple(sorted(set(gaps), key=lambda g: (g.topic, g.subject, g.reason))),
         code_files=tuple(_first((f for f in findings.code_files if f.path not in withdrawn), lambda f: f.path)),
         packages=tuple(_last(findings.packages, lambda p: (p.name, p.location))),
@@ -148,6 +149,14 @@ def _fact_key(fact: Fact) -> tuple[str, str]:
 def _chains(events: Events) -> Iterator[Fact]:
     """Yield where the chain of each process's trace ends: what the seal is over binds every line that was read."""
     return (observed("trace", f"chain.{key}", link) for key, link in events.chains.items())
+
+
+def _put_back(events: Events) -> Iterator[Fact]:
+    """Yield how often a replay gave what was recorded in place of what was drawn or passed, for each kind of it."""
+    counts = Counter(name.partition(" ")[0].partition("@")[0] for _, name in events.substituted)
+    if counts:
+        told = [f"{name}: {count}" for name, count in sorted(counts.items())]
+        yield observed("replay", "put_back", json.dumps(told))
 
 
 def _processes(events: Events) -> tuple[tuple[Process, ...], list[Gap]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -115,6 +116,9 @@ def test_all_that_is_left_to_chance_is_put_back(repro, record, script: Path, sam
     second = repro("show", "@last", "--json", cwd=script).answer
     assert [m["value"] for m in first["metrics"]] == [m["value"] for m in second["metrics"]]
     assert len(first["metrics"]) >= 12
+    (put_back,) = [fact["value"] for fact in second["facts"] if fact["name"] == "put_back"]
+    kinds = {entry.partition(":")[0] for entry in json.loads(put_back)}
+    assert {"random.seed", "numpy.randbits", "uuid.uuid4", "torch.initial_seed", "os.listdir"} <= kinds
     listings = {row["stream"]: row["value"] for row in first["entropy"] if row["stream"].startswith("os.")}
     assert {"os.listdir samples", "os.scandir samples"} <= set(listings)
     assert listings == {row["stream"]: row["value"] for row in second["entropy"] if row["stream"].startswith("os.")}

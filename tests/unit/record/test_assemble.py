@@ -165,3 +165,10 @@ def test_the_chain_of_each_process_is_a_fact_that_is_sealed() -> None:
         ("trace", "chain.main", "ab" * 32, "observed"),
         ("trace", "chain.main/fork.1", "broken", "observed"),
     ] == facts
+
+
+def test_what_a_replay_has_put_back_is_counted() -> None:
+    streams = ("os.listdir a", "os.listdir b", "random.seed@pool_0", "random.seed")
+    record = made(Events(starts=[START], substituted=[("main", stream) for stream in streams]))
+    assert record.fact("replay", "put_back") == '["os.listdir: 2", "random.seed: 2"]'
+    assert made().fact("replay", "put_back") is None
