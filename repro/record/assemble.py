@@ -9,6 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from repro.evidence.canonical import storable
@@ -74,7 +75,7 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
         package_changes=tuple(_first(findings.package_changes, lambda p: p.path)),
         system_packages=tuple(_first(findings.system_packages, lambda p: (p.manager, p.name, p.architecture))),
         shared_objects=tuple(_first(findings.shared_objects, lambda s: s.path)),
-        data_files=tuple(_first(findings.data_files, lambda f: (f.path, f.role))),
+        data_files=tuple(_first(findings.data_files, attrgetter("path", "role"))),
         datasets=tuple(_first(findings.datasets, lambda d: d.name)),
         file_changes=tuple(_first(findings.file_changes, lambda c: c.ordinal)),
         programs=tuple(_first(findings.programs, lambda p: p.ordinal)),
@@ -130,9 +131,13 @@ def _signal_name(number: int) -> str:
 
 def _first(rows: Iterable[_Row], key: Callable[[_Row], Hashable]) -> list[_Row]:
     """Keep the first row of each primary key."""
+    listed = list(rows)
+    keys = list(map(key, listed))
+    if len(set(keys)) == len(keys):  # nearly always
+        return listed
     found: dict[Hashable, _Row] = {}
-    for row in rows:
-        found.setdefault(key(row), row)
+    for row, each in zip(listed, keys, strict=True):
+        found.setdefault(each, row)
     return list(found.values())
 
 

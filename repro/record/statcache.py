@@ -132,7 +132,8 @@ class StatCache:
         keys = list(starmap(_KEY.pack, states))
         span = None if region.fresh else _span(region.table, folder, names, keys)
         if span is None:
-            return [self._digest(folder + os.fsencode(name), key) for name, key in zip(names, keys, strict=True)]
+            found = map(self._text, (folder + os.fsencode(name) for name in names), keys)
+            return [None if text is None else text.partition(_VALUE_SEPARATOR)[0] for text in found]
         region.spans.append(span)
         texts = region.table.values[span]
         return list(texts) if region.table.is_plain else [text.partition(_VALUE_SEPARATOR)[0] for text in texts]

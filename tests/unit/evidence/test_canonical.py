@@ -185,3 +185,9 @@ def test_a_tree_digest_depends_on_everything_but_order_and_state() -> None:
     assert digest == canonical.tree_digest([file(path="b"), file(state="modified")])
     for change in ({"path": "c"}, {"kind": "symlink"}, {"mode": 0o755}, {"sha256": canonical.digest(b"y")}):
         assert digest != canonical.tree_digest([file(**change), file(path="b")])
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.none() | st.text('ab"\\\n'), max_size=8))
+def test_a_digest_of_pairs_is_that_of_their_sorted_list(pairs: dict[str, str | None]) -> None:
+    listed = canonical.dumps(sorted([text, other] for text, other in pairs.items()))
+    assert canonical.pairs_digest(list(pairs), list(pairs.values())) == canonical.digest(listed)

@@ -16,7 +16,7 @@ from repro.evidence.canonical import encode_path
 from repro.evidence.model import Gap
 from repro.record.capture import code, data
 from repro.record.eventlog import Events, Open, Rename, Start
-from repro.record.files import hashedahead, moments, territory
+from repro.record.files import datafiles, hashedahead, moments, territory
 from repro.record.kernel.log import Executed, KernelEvents, Linked, Opened, Renamed
 from repro.record.settings import Settings
 
@@ -486,6 +486,66 @@ def declared_set(project: Path) -> tuple[Path, ...]:
         file.write_bytes(file.name.encode())
     time.sleep(0.05)  # what was touched just now is hashed again
     return files
+
+
+def test_declared_data_that_are_known_make_the_rows_that_hashing_them_makes(
+    context, project: Path, look_at_kernel, tmp_path: Path
+) -> None:
+    names = ["set/a", "set/grün", "set/z", "set/deep/odd\\\udcff", "set/deep/b", "set.csv", "one.csv", "../far/x"]
+    for name in names:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(name, errors="surrogateescape")
+    time.sleep(0.05)
+    declared = ("set", "one.csv", str(tmp_path / "far"), "set/deep")
+    first, again = (look_at_kernel(declared=declared) for _ in range(2))
+    assert again == first
+    assert {row.path: (row.digest, row.dataset) for row in again.data_files} == {
+        encode_path(path).removeprefix(f"{project}/"): (sha(os.fsencode(name)), dataset)
+        for path, name, dataset in [
+            *((project / name, name, "set") for name in names[:5]),
+            (project / "one.csv", "one.csv", "one.csv"),
+            (tmp_path / "far/x", "../far/x", f"{tmp_path}/far"),
+        ]
+    }
+    assert {each.name: (each.file_count, each.size_bytes) for each in again.datasets} == {
+        "set": (5, sum(len(os.fsencode(name)) for name in names[:5])), "one.csv": (1, 7), f"{tmp_path}/far": (1, 8),
+    }  # fmt: skip
+
+
+def test_of_known_declared_data_what_was_read_or_changed_is_told_apart(project: Path, look_at_kernel) -> None:
+    (project / "set").mkdir()
+    for name in ("made", "quiet", "read", "touched"):
+        (project / "set" / name).write_text(name)
+    time.sleep(0.05)
+    look_at_kernel(declared=("set",))
+    read = watched(project / "set" / "read")
+    (project / "set" / "touched").write_text("anew")
+    found = look_at_kernel(read, watched(project / "set" / "made", "write"), declared=("set",))
+    assert {(row.path, row.role): (row.digest, row.seen_by, row.dataset) for row in found.data_files} == {
+        ("set/made", "output"): (sha(b"made"), "kernel", None),
+        ("set/quiet", "input"): (sha(b"quiet"), "declared", "set"),
+        ("set/read", "input"): (sha(b"read"), "kernel", "set"),
+        ("set/touched", "input"): (sha(b"anew"), "declared", "set"),
+    }
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_more_files_than_a_record_lists_are_counted(
+    project: Path, look_at_kernel, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(datafiles, "MOST_ROWS", 3)
+    (project / "set").mkdir()
+    for name in "abcde":
+        (project / "set" / name).write_text(name)
+    time.sleep(0.05)
+    if known:
+        look_at_kernel(declared=("set",))
+    found = look_at_kernel(watched(project / "set" / "b"), declared=("set",))
+    assert [row.path for row in found.data_files] == ["set/a", "set/b", "set/c"]
+    assert [gap.reason for gap in found.gaps if gap.subject == "files"] == [
+        "2 more files were opened than a record lists (3)"
+    ]
+    assert [(each.name, each.file_count) for each in found.datasets] == [("set", 3)]
 
 
 def test_declared_data_are_hashed_while_the_command_runs(

@@ -115,6 +115,41 @@ def test_a_time_stamp_of_whole_seconds_needs_whole_seconds_of_rest(directory: Pa
     assert cache.digest(path, about) is None
 
 
+@pytest.mark.parametrize("values", [(), ("blob",)])
+@pytest.mark.parametrize("change", [None, append, replace_by_a_twin])
+def test_a_folder_is_known_as_each_of_its_files_is(
+    directory: Path, old_file, change: Callable[[bytes], None] | None, values: tuple[str, ...]
+) -> None:
+    names = ["a", "grün", "odd\udcff", "z\n"]
+    paths = [old_file(f"set/{name}") for name in names]
+    old_file("set/deep/b"), old_file("set-2/c")
+    cache = StatCache(directory)
+    for number, path in enumerate([*reversed(paths), os.path.dirname(paths[0]) + b"/deep/b"]):
+        cache.remember(path, os.stat(path), f"sha256:{number:064}", values)
+    cache.save()
+    if change is not None:
+        change(paths[2])
+    again, one_by_one = StatCache(directory), StatCache(directory)
+    states = [statcache.state_of(os.stat(path)) for path in paths]
+    found = again.digests(os.path.dirname(paths[0]) + b"/", names, states)
+    assert found == [one_by_one.digest(path, os.stat(path)) for path in paths]
+    assert [digest is None for digest in found] == [change is not None and path == paths[2] for path in paths]
+    assert again.digests(os.path.dirname(paths[0]) + b"/", names[1:3], states[1:3]) == found[1:3]
+    assert again.digests(os.path.dirname(paths[0]) + b"/", ["new"], states[:1]) == [None]
+
+
+def test_use_of_a_whole_folder_keeps_its_files(directory: Path, old_file, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = old_file("set/a")
+    remember(directory, path)
+    today = statcache._today()
+    for day in (60, 120):
+        monkeypatch.setattr(statcache, "_today", lambda day=day: today + day)
+        cache = StatCache(directory)
+        states = [statcache.state_of(os.stat(path))]
+        assert [A] == cache.digests(os.path.dirname(path) + b"/", ["a"], states)
+        cache.save()
+
+
 def test_a_file_of_the_future_is_hashed_again_each_time(directory: Path, old_file) -> None:
     path = old_file()
     os.utime(path, (4_000_000_000, 4_000_000_000))
