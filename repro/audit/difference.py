@@ -14,6 +14,7 @@ CHANCE: Final = "randomness"
 
 _LEFT_OUT: Final = {
     "code": re.compile(r"tree|diff"),
+    "determinism": re.compile(r"(operation|change)\.\d+|variables_(set|kept)"),
     "environment": re.compile(
         r"fingerprint|lock|pylock|conda_explicit|wheel\..*|wheels_repacked|packages_(changed|compared.*|not_compared.*)|commitment_salt|other_variables"
     ),

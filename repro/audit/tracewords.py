@@ -40,11 +40,12 @@ _CAUSES: Final = {
     Cause.GRADIENT_NUMERICS: "what went into the step was equal, and the forward or backward pass computed otherwise, "
     "as with another number of threads, device or library",
     Cause.HYPERPARAMETER: "the optimizer was set otherwise, as with another learning rate",
-    Cause.OPTIMIZER_NUMERICS: "gradients and settings were equal, and the optimizer computed otherwise",
+    Cause.OPTIMIZER_NUMERICS: "gradients and settings were equal, and the optimizer computed otherwise, or found "
+    "its own state changed",
     Cause.OPTIMIZER_STATE: "the optimizer keeps other numbers, and the weights that it wrote are equal",
     Cause.UNTRACED: "it came in where nothing was traced",
 }
-_PARTS: Final = {"batch": "batch object", "hyperparameter": "parameter group"}
+_PARTS: Final = {"hyperparameter": "parameter group"}
 """What a field has several fingerprints of, where it is of no tensors."""
 _DENSER: Final = "`--trace-every 1` traces every step"
 
