@@ -97,6 +97,12 @@ def _of_records(records: list[Record]) -> Iterator[Table]:
     if len(records) > 1:
         yield table("How it was replayed", "", "Fact, Value:code", _facts_of_replay(records[1]))
     yield _side_by_side("Environment", "", records, {"environment", "randomness"})
+    yield _side_by_side(
+        "Determinism",
+        "What was asked of numeric libraries and who changed it; operations that have no deterministic implementation.",
+        records,
+        {"determinism"},
+    )
     yield _side_by_side("Hardware", "", records, {"hardware"})
     yield _side_by_side(
         "Variables", "Environment variables on the allow-list; others are kept by name alone.", records, {"variable"}

@@ -26,7 +26,8 @@ def hyperparameters(left: Record, right: Record) -> Iterator[Difference]:
 
 
 def settings(left: Record, right: Record) -> Iterator[Difference]:
-    """Compare settings of the processes that both sides have, but for how closely they were watched."""
+    """Compare the mode of determinism, and settings of shared processes but for how closely they were watched."""
+    yield from facts("settings", "determinism", left, right)
     ours, theirs = (
         {
             (row.process_key, row.moment, row.name): row.value
