@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import operator
 import posixpath
 import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import Final, TypeVar
 
 from repro.evidence.canonical import storable
-from repro.evidence.model import Fact, Gap, Process, Record, Run, Status, Tolerance
+from repro.evidence.model import DataFile, Fact, Gap, Process, Record, Run, Status, Tolerance
 from repro.evidence.times import utc
 from repro.record import redact
 from repro.record.capture import Findings, observed
@@ -75,7 +77,7 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
         package_changes=tuple(_first(findings.package_changes, lambda p: p.path)),
         system_packages=tuple(_first(findings.system_packages, lambda p: (p.manager, p.name, p.architecture))),
         shared_objects=tuple(_first(findings.shared_objects, lambda s: s.path)),
-        data_files=tuple(_first(findings.data_files, attrgetter("path", "role"))),
+        data_files=tuple(_first_files(findings.data_files)),
         datasets=tuple(_first(findings.datasets, lambda d: d.name)),
         file_changes=tuple(_first(findings.file_changes, lambda c: c.ordinal)),
         programs=tuple(_first(findings.programs, lambda p: p.ordinal)),
@@ -131,14 +133,17 @@ def _signal_name(number: int) -> str:
 
 def _first(rows: Iterable[_Row], key: Callable[[_Row], Hashable]) -> list[_Row]:
     """Keep the first row of each primary key."""
-    listed = list(rows)
-    keys = list(map(key, listed))
-    if len(set(keys)) == len(keys):  # nearly always
-        return listed
     found: dict[Hashable, _Row] = {}
-    for row, each in zip(listed, keys, strict=True):
-        found.setdefault(each, row)
+    for row in rows:
+        found.setdefault(key(row), row)
     return list(found.values())
+
+
+def _first_files(rows: Sequence[DataFile]) -> Sequence[DataFile]:
+    """Do the same for files, which may be a million and are in order: no key has to be kept to be compared."""
+    key: Callable[[DataFile], tuple[str, str]] = attrgetter("path", "role")
+    is_in_order = all(map(operator.lt, map(key, rows), map(key, islice(rows, 1, None))))
+    return rows if is_in_order else _first(rows, key)
 
 
 def _last(rows: Sequence[_Row], key: Callable[[_Row], Hashable]) -> list[_Row]:
