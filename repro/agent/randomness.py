@@ -50,6 +50,7 @@ class Randomness:
         self._ordinals: dict[str, int] = {}
         self._values: dict[str, list[str]] = self._of(process_key, self._document)
         self._seeds: dict[str, list[str]] = self._of(process_key, self._document.get("seeds", {}))
+        self._seeds_anywhere: dict[str, frozenset[str]] = {}
         self.settings: dict[str, str] = self._of(process_key, self._document.get("settings", {}))
 
     def entropy(
@@ -95,8 +96,9 @@ class Randomness:
             self._agent.gap("randomness", stream, f"called more than {MOST_SEEDS} times; the rest is not kept")
             return argument
         text = exact_text(argument)
-        recorded = self._recorded(self._seeds, stream, ordinal) if text is not None else None
-        substituted = recorded not in (None, text) and not (suffix and self._is_another_threads(function, text))
+        as_it_is = text is None or (suffix and text in self._recorded_anywhere(function))
+        recorded = None if as_it_is else self._recorded(self._seeds, stream, ordinal)
+        substituted = recorded not in (None, text)
         if recorded is not None and substituted:
             argument, text, substituted = self._put_back(stream, argument, text, recorded)
         self._agent.emit(
@@ -116,13 +118,12 @@ class Randomness:
             self._agent.gap("randomness", stream, "the recorded seed is of another kind: this one was left as it is")
             return argument, text, False
 
-    def _is_another_threads(self, function: str, text: Optional[str]) -> bool:
-        """Say whether a seed was recorded in some thread: a pool's threads take their work in any order."""
-        return any(
-            text in values
-            for stream, values in self._seeds.items()
-            if stream.partition("@")[0] == function and isinstance(values, list)
-        )
+    def _recorded_anywhere(self, function: str) -> frozenset[str]:
+        """Return the seeds that were recorded in any thread: those of a pool take their work in any order."""
+        if function not in self._seeds_anywhere:
+            lists = [values for stream, values in self._seeds.items() if stream.partition("@")[0] == function]
+            self._seeds_anywhere[function] = frozenset(str(value) for values in lists for value in values)
+        return self._seeds_anywhere[function]
 
     def _count(self, name: str) -> int:
         ordinal = self._ordinals.get(name, 0)

@@ -325,6 +325,7 @@ def test_threads_draw_from_streams_of_their_own(run_agent, python):
     replayed, second = run_agent(THREADS, python=python, entropy=entropy_document(recorded))
     assert ("", "") == (first.stderr, second.stderr)
     assert first.stdout == second.stdout
+    assert [] == of_kind(recorded, "gap") + of_kind(replayed, "gap")
     assert {"uuid.uuid4", "uuid.uuid4@a", "uuid.uuid4@b"} <= {event["stream"] for event in of_kind(replayed, "entropy")}
 
 
