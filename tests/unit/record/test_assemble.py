@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from repro.evidence.model import CodeFile, Entropy, Gap, Metric, Seed, Setting, Tolerance
+from repro.evidence.model import CodeFile, DataFile, Entropy, Gap, Metric, Seed, Setting, Tolerance
 from repro.record import assemble
 from repro.record.capture import Findings, observed
 from repro.record.eventlog import Events, Spawn, Start
@@ -106,6 +106,18 @@ def test_one_row_for_each_primary_key() -> None:
     assert "1 points came twice for one process and step; the first of each was kept" in reasons
     assert "more than one process reported under this name; they were taken as one" in reasons
     assert sum(g == gap for g in record.gaps) == 1
+
+
+def test_the_first_row_of_each_file_is_kept_in_whatever_order_they_come() -> None:
+    row = DataFile(
+        path="a", role="input", category="data", dataset=None, size_bytes=1, digest=None, modified_at=None,
+        process_key="", library="", seen_by="declared", changed_during_run=False,
+    )  # fmt: skip
+    output, other = replace(row, role="output"), replace(row, path="b")
+    for rows in ((row, output, other), (other, row, output)):
+        again = (*rows, replace(row, size_bytes=2))
+        assert made(findings=Findings(data_files=rows)).data_files == rows
+        assert made(findings=Findings(data_files=again)).data_files == rows
 
 
 def test_a_command_in_which_no_python_reported_is_a_gap() -> None:
