@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from repro.audit.difference import CHANCE, Difference, facts, keyed
 from repro.evidence.model import Record
@@ -27,7 +28,9 @@ def hyperparameters(left: Record, right: Record) -> Iterator[Difference]:
 
 def settings(left: Record, right: Record) -> Iterator[Difference]:
     """Compare the mode of determinism, and settings of shared processes but for how closely they were watched."""
-    yield from facts("settings", "determinism", left, right)
+    yield from (
+        replace(found, name=f"determinism {found.name}") for found in facts("settings", "determinism", left, right)
+    )
     ours, theirs = (
         {
             (row.process_key, row.moment, row.name): row.value
