@@ -129,12 +129,13 @@ class Metrics:
     def _tell_other(self, source: str, name: Any, value: Any, step: Any, owner: str, at: float) -> None:
         device = _device_of(value)
         if device is None:
-            number, dtype = _number(value)
-            if number is None:
+            exact, dtype = _number(value)
+            if exact is None:
                 if dtype:
                     self._agent.gap("trace", _subject(name), f"a number of type {dtype} is not read")
                 return
-            if abs(number) >= _EXACT and dtype in ("int", "longdouble") and number != value:
+            number = float(exact)
+            if number != exact and exact == exact:
                 self._agent.gap("trace", _subject(name), "a number that float64 cannot hold was rounded to it")
             with self._lock:
                 self._write(self._place(source, owner, name, step), number, dtype, at)
@@ -222,8 +223,8 @@ class Metrics:
             self._fetch()
 
 
-def _number(value: Any) -> tuple[Optional[float], str]:
-    """Return a value as float64, with the type it had.
+def _number(value: Any) -> tuple[Any, str]:
+    """Return a number as Python or NumPy has it, with the type it had.
 
     Returns:
         `None` with the type of a number that is not read; `None` with nothing for what is no single number.
@@ -231,17 +232,17 @@ def _number(value: Any) -> tuple[Optional[float], str]:
     if isinstance(value, float):
         return float.__float__(value), "float64"
     if isinstance(value, int):
-        return int.__float__(value), "bool" if isinstance(value, bool) else "int"
+        return int.__index__(value), "bool" if isinstance(value, bool) else "int"
     kind = type(value)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)):
         if value.size == 1 and value.dtype.kind in "biuf":
-            return float(value.item()), _dtype(value)
+            return value.item(), _dtype(value)
         is_number = value.size == 1 and value.dtype.kind == "c"
     elif _is_tensor(value):
         is_number = value.numel() == 1
         if is_number and not value.is_complex():
-            return float(value.detach().item()), _dtype(value)
+            return value.detach().item(), _dtype(value)
     else:
         is_number = hasattr(kind, "__float__") or hasattr(kind, "__complex__") or kind is complex
     return None, f"{kind.__module__}.{kind.__qualname__}" if is_number else ""
