@@ -50,7 +50,9 @@ def _sections(record: Record) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     sections: dict[str, list[tuple[str, ...]]] = {
         "Datasets": [_dataset_row(row) for row in record.datasets],
         "Gaps": [(g.topic, g.subject, g.reason) for g in record.gaps],
+        "Hyperparameters": [(h.process_key, h.source, h.name, h.value, h.site) for h in record.hyperparameters],
         "Metrics": [_metric_row(points) for points in _by_metric(record)],
+        "Training trace": [_trace_row(record, key, anchor, steps) for (key, anchor), steps in _traced(record)],
         "Data files": [_data_row(f) for f in record.data_files if f.category == "data"],
         "Files renamed, linked or removed": [
             (c.action, c.path, f"→ {c.target}" if c.target else "", c.process_key) for c in record.file_changes
@@ -58,7 +60,8 @@ def _sections(record: Record) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
         "Code files": [(f.path, f.state, _short(f.sha256)) for f in record.code_files],
         "Packages": [(p.name, p.version, p.origin) for p in record.packages],
         "Installed files that were edited": [(c.package, c.path, c.state) for c in record.package_changes],
-        "Facts": [(f.topic, f.name, f.value) for f in record.facts],
+        "Determinism": [(f.name, f.value) for f in record.facts if f.topic == "determinism"],
+        "Facts": [(f.topic, f.name, f.value) for f in record.facts if f.topic != "determinism"],
         "Settings": [(s.process_key, s.moment, s.name, s.value) for s in record.settings],
         "Seeds": [(s.process_key, s.function, s.argument, s.site) for s in record.seeds],
         "Entropy put back on replay": [(e.process_key, e.stream, str(e.ordinal), e.site) for e in record.entropy],
@@ -87,12 +90,29 @@ def _head(record: Record) -> list[tuple[str, ...]]:
         ),
         ("commit", record.fact("code", "commit") or "none"),
         ("lineage", _lineage(record)),
+        *([("determinism", asked)] if (asked := _determinism(record)) else []),
+        *([("trace", "off, as was asked for: no step has fingerprints")] if _is_trace_off(record) else []),
         *(
             [("energy", f"{energy} J ({record.fact('hardware', 'energy_source')})")]
             if (energy := record.fact("hardware", "energy_joules"))
             else []
         ),
     ]
+
+
+def _is_trace_off(record: Record) -> bool:
+    return record.fact("trace", "every") == "off"
+
+
+def _determinism(record: Record) -> str:
+    """Say what was asked of numeric libraries, and how much came in the way; nothing if neither."""
+    names = [fact.name for fact in record.facts if fact.topic == "determinism"]
+    operations, changes = (sum(name.startswith(kind) for name in names) for kind in ("operation.", "change."))
+    mode = record.fact("determinism", "mode") or "off"
+    said = [mode] if mode != "off" or operations or changes else []
+    said += [f"operations without a deterministic implementation: {operations}"] * (operations > 0)
+    said += [f"changes by the training: {changes}"] * (changes > 0)
+    return ", ".join(said)
 
 
 def _lineage(record: Record) -> str:
@@ -127,6 +147,30 @@ def _metric_row(points: list[Metric]) -> tuple[str, ...]:
         f"{len(points)} points",
         f"{first.value:.6g} → {last.value:.6g}",
         first.dtype,
+    )
+
+
+def _traced(record: Record) -> list[tuple[tuple[str, str], list[int]]]:
+    """Return the steps that were traced, by process and anchor."""
+    steps: dict[tuple[str, str], dict[int, None]] = {}
+    for row in record.fingerprints:
+        steps.setdefault((row.process_key, row.anchor), {})[row.step] = None
+    return [(key, sorted(found)) for key, found in steps.items()]
+
+
+def _trace_row(record: Record, process_key: str, anchor: str, steps: list[int]) -> tuple[str, ...]:
+    every = next((s.value for s in record.settings if (s.process_key, s.name) == (process_key, "trace.every")), None)
+    passes = sum((m.process_key, m.name) == (process_key, "loss") for m in record.metrics)
+    tensors = {t.name for t in record.traced_tensors if (t.process_key, t.anchor) == (process_key, anchor)}
+    broken = record.fact("trace", f"chain.{process_key}") == "broken"
+    return (
+        process_key,
+        anchor,
+        f"{len(steps):,} steps traced, the last {steps[-1]:,}",
+        f"of {passes:,} backward passes" if passes else "",
+        f"every {every}, and powers of two" if every else "the first steps, and powers of two",
+        f"{len(tensors):,} tensors",
+        "its chain is broken" if broken else "its chain is intact",
     )
 
 
