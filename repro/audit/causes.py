@@ -32,7 +32,9 @@ class Cause(StrEnum):
     WEIGHT_UPDATE = "weight-update"
     """Equal gradients, and other weights at the next step, where no optimizer object steps."""
     GRADIENT_NUMERICS = "gradient-numerics"
-    """Equal inputs and weights, and other gradients: forward or backward pass computed otherwise."""
+    """Equal batches and weights, and other gradients: what the code made of them came out otherwise."""
+    UNTOLD_INPUT = "untold-input"
+    """Equal weights and other gradients, and no loader told what the batch was."""
     HYPERPARAMETER = "hyperparameter"
     """The optimizer was set otherwise."""
     OPTIMIZER_NUMERICS = "optimizer-numerics"
@@ -53,6 +55,8 @@ class Circumstances:
     """Whether the weights before the step are known to be equal, or are what differs."""
     adjacent: bool
     """Whether the step before was traced on both sides and equal, or there is none."""
+    batch_known: bool
+    """Whether the batch of the step was told."""
     update_known: bool
     """Whether the weights that the step before led to were told: by an optimizer."""
 
@@ -61,13 +65,10 @@ _CAUSES = {
     STRUCTURE: Cause.STRUCTURE,
     "order": Cause.SAMPLE_ORDER,
     "batch": Cause.BATCH_CONTENT,
-    "gradient": Cause.GRADIENT_NUMERICS,
     "hyperparameter": Cause.HYPERPARAMETER,
     "parameter": Cause.OPTIMIZER_NUMERICS,
     "state": Cause.OPTIMIZER_STATE,
 }
-_NEEDS_WEIGHTS = frozenset({Cause.GRADIENT_NUMERICS})
-_NEEDS_STATE = frozenset({Cause.OPTIMIZER_NUMERICS})
 
 
 def cause(known: Circumstances) -> Cause:
@@ -76,11 +77,11 @@ def cause(known: Circumstances) -> Cause:
         return Cause.RANDOM_STATE
     if known.field == "weight":
         return _of_weights(known)
+    if known.field == "gradient":
+        return _of_gradients(known)
     found = _CAUSES.get(known.field, Cause.UNTRACED)
-    if found in _NEEDS_WEIGHTS and not known.weights_known:
-        return Cause.UNTRACED
     # What an optimizer writes also hangs on its state after the step before.
-    return Cause.UNTRACED if found in _NEEDS_STATE and not known.adjacent else found
+    return Cause.UNTRACED if found is Cause.OPTIMIZER_NUMERICS and not known.adjacent else found
 
 
 def _of_weights(known: Circumstances) -> Cause:
@@ -89,3 +90,9 @@ def _of_weights(known: Circumstances) -> Cause:
     if not known.adjacent:
         return Cause.UNTRACED
     return Cause.WEIGHTS_WRITTEN if known.update_known else Cause.WEIGHT_UPDATE
+
+
+def _of_gradients(known: Circumstances) -> Cause:
+    if not known.weights_known:
+        return Cause.UNTRACED
+    return Cause.GRADIENT_NUMERICS if known.batch_known else Cause.UNTOLD_INPUT

@@ -285,6 +285,7 @@ def _first(pair: Pair, rank: int | None, differing: dict[int, tuple[FieldKey, ..
         step=step,
         weights_known=weights_known,
         adjacent=adjacent,
+        batch_known=pair.words(step, ("batch", 0)) is not None,
         update_known=last_equal is not None and pair.words(last_equal, ("parameter", 0)) is not None,
     )
     effect = _effect(differing) if what.field.startswith(RANDOM) else None
@@ -373,9 +374,17 @@ def _spread(first: FirstDifference | None, found: Sequence[Pair]) -> FirstDiffer
     if first is None:
         return None
     there = [pair for pair in found if pair.key[1] == first.anchor and first.step in pair.shared]
-    shows = [
-        p.key[0]
-        for p in there
-        if any(map(_is_effect, p.differing.get(first.step, ()))) or p.key[0] == first.process_key
-    ]
-    return replace(first, shows_in=tuple(sorted(shows)), traced_in=tuple(sorted(pair.key[0] for pair in there)))
+    shows = [pair for pair in there if pair.key[0] == first.process_key or _affected(pair, first.step)]
+    # Ranks share their gradients: what one of them was given bears on those of all.
+    told = all(pair.words(first.step, ("batch", 0)) is not None for pair in shows)
+    untold = first.cause is Cause.GRADIENT_NUMERICS and not told
+    return replace(
+        first,
+        cause=Cause.UNTOLD_INPUT if untold else first.cause,
+        shows_in=tuple(sorted(pair.key[0] for pair in shows)),
+        traced_in=tuple(sorted(pair.key[0] for pair in there)),
+    )
+
+
+def _affected(pair: Pair, step: int) -> bool:
+    return any(map(_is_effect, pair.differing.get(step, ())))

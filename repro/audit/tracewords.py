@@ -37,8 +37,10 @@ _CAUSES: Final = {
     Cause.INITIAL_WEIGHTS: "the training began with other weights",
     Cause.WEIGHTS_WRITTEN: "something other than the optimizer changed the weights between two steps",
     Cause.WEIGHT_UPDATE: "the gradients were equal, and what updates the weights computed or was set otherwise",
-    Cause.GRADIENT_NUMERICS: "what went into the step was equal, and the forward or backward pass computed otherwise, "
-    "as with another number of threads, device or library",
+    Cause.GRADIENT_NUMERICS: "batch and weights were equal, and other gradients were made of them: by another number of "
+    "threads, device or library, or by code that changed the batch or the gradients",
+    Cause.UNTOLD_INPUT: "the weights were equal, and no loader told what the batch was: it was another one, or the "
+    "forward or backward pass computed otherwise",
     Cause.HYPERPARAMETER: "the optimizer was set otherwise, as with another learning rate",
     Cause.OPTIMIZER_NUMERICS: "gradients and settings were equal, and the optimizer computed otherwise, or found "
     "its own state changed",
@@ -119,9 +121,11 @@ def _parting(first: FirstDifference) -> str:
 def _spread(first: FirstDifference) -> str:
     if len(first.traced_in) < 2:
         return ""
+    shared = " Ranks share their gradients: it may have come in through any of these."
+    hint = shared if len(first.shows_in) > 1 and first.what.field == "gradient" else ""
     if len(first.shows_in) == len(first.traced_in):
-        return f" It shows in every process that traced this step, {len(first.traced_in)} in all."
-    return f" It shows in {listed(first.shows_in, 8)}, of {len(first.traced_in)} processes that traced this step."
+        return f" It shows in every process that traced this step, {len(first.traced_in)} in all.{hint}"
+    return f" It shows in {listed(first.shows_in, 8)}, of {len(first.traced_in)} processes that traced this step.{hint}"
 
 
 def _between(first: FirstDifference) -> str:
@@ -147,12 +151,15 @@ def drift_phrase(anchor: AnchorComparison) -> str:
 
 
 def unused_phrases(trace: TraceComparison) -> tuple[str, ...]:
-    """Say which random generators stood elsewhere to no effect, one clause each."""
+    """Say which random generators stood elsewhere to no effect, one clause for each and where it began."""
+    places: dict[tuple[str, int, str], list[str]] = {}
+    for anchor in trace.anchors:
+        for state in anchor.unused:
+            places.setdefault((state.field, state.first_step, anchor.anchor), []).append(anchor.process_key)
     return tuple(
-        f"{field_words(state.field)} differs from step {state.first_step:,} of {anchor.anchor} in {anchor.process_key} "
-        "on, to no effect on the training"
-        for anchor in trace.anchors
-        for state in anchor.unused
+        f"{field_words(field)} differs from step {step:,} of {anchor} in {listed(processes, 4)} on, to no effect "
+        "on the training"
+        for (field, step, anchor), processes in places.items()
     )
 
 

@@ -118,7 +118,7 @@ def test_tensors_are_named_with_shape_and_type(make, run):
     assert (found.what.differing, found.what.of) == (2, 3)
     assert first_sentence(found).startswith(
         "The runs part at step 7 of optimizer.0 in main, in the gradients (2 of 3 tensors: 0.weight [64, 3] float32 "
-        "and 1 more): what went into the step was equal, and the forward or backward pass computed otherwise"
+        "and 1 more): batch and weights were equal, and other gradients were made of them: by another number of threads"
     )
 
 
@@ -159,6 +159,28 @@ def test_a_random_state_that_the_training_draws_from_is_where_the_runs_part(make
         "rng.torch",
         Cause.RANDOM_STATE,
         ["gradient"],
+    )
+
+
+def test_a_gradient_is_not_blamed_on_the_arithmetic_where_no_batch_was_told(make, run):
+    record = without(run, field="batch")
+    assert first(record, make.altered(record, 5, "gradient")).cause is Cause.UNTOLD_INPUT
+    ranks = without(several(make, *RANKS), field="batch", process_key=RANKS[1])
+    alone = make.altered(ranks, 5, "gradient", process_key=RANKS[0])
+    assert first(ranks, alone).cause is Cause.GRADIENT_NUMERICS
+    shared = make.altered(alone, 5, "gradient", process_key=RANKS[1])
+    assert first(ranks, shared).cause is Cause.UNTOLD_INPUT
+    assert "Ranks share their gradients: it may have come in through any of these." in first_sentence(
+        first(ranks, shared)
+    )
+
+
+def test_unused_states_of_many_ranks_are_one_clause(make):
+    record = several(make, *RANKS)
+    other = make.altered(record, 5, "rng.python")
+    assert unused_phrases(compare_fingerprints(record, other)) == (
+        "the state of Python's random generator differs from step 5 of optimizer.0 in main/rank0, main/rank1 on, to no "
+        "effect on the training",
     )
 
 
