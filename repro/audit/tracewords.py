@@ -37,8 +37,8 @@ _CAUSES: Final = {
     Cause.INITIAL_WEIGHTS: "the training began with other weights",
     Cause.WEIGHTS_WRITTEN: "something other than the optimizer changed the weights between two steps",
     Cause.WEIGHT_UPDATE: "the gradients were equal, and what updates the weights computed or was set otherwise",
-    Cause.GRADIENT_NUMERICS: "batch and weights were equal, and other gradients were made of them: by another number of "
-    "threads, device or library, or by code that changed the batch or the gradients",
+    Cause.GRADIENT_NUMERICS: "batch and weights were equal, and other gradients were made of them: by another number "
+    "of threads, device or library, or by code that changed the batch or the gradients",
     Cause.UNTOLD_INPUT: "the weights were equal, and no loader told what the batch was: it was another one, or the "
     "forward or backward pass computed otherwise",
     Cause.HYPERPARAMETER: "the optimizer was set otherwise, as with another learning rate",
