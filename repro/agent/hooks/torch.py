@@ -286,7 +286,7 @@ class Training:
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         try:
-            known = self._optimizers.get(optimizer)
+            known = self._optimizers.get(optimizer) if self._tracer.open else None
             if known is not None and known.anchor.open_step is not None:
                 self._tracer.timed(known.anchor.name, self._tracer.after, known.anchor, optimizer)
         except Exception as error:

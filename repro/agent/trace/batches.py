@@ -1,6 +1,6 @@
 """What data loaders hand out: the order of samples, as a running digest, and the content of batches.
 
-`order` is the first 64 bits of the SHA-256 of, for each batch asked for so far: the loader's number (loaders count from
+`order` is the BLAKE2b of 64 bits of, for each batch asked for so far: the loader's number (loaders count from
 0 in the order of their first use), its epoch, and the sampler's indices. With workers, it runs ahead by what is
 prefetched. Loaders over an iterable-style data set have no indices: their loaders and epochs are counted in. `batch`
 has the words of each batch handed out since the anchor's step before; more than 64 are combined to one a batch.
@@ -8,12 +8,12 @@ has the words of each batch handed out since the anchor's step before; more than
 
 from __future__ import annotations
 
-from array import array
+import struct
 from collections import deque
 
 from .. import disguise
 from .contents import canonical_text
-from .digest import sha256
+from .digest import blake2b
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ class Batches:
     def restart(self) -> None:
         """Begin anew: in a forked child."""
         self._loaders, self._epochs = type(self._loaders)(), type(self._epochs)()
-        self._digest = sha256()
-        self._count = self._loaders_seen = 0
+        self._digest = blake2b(digest_size=8)
+        self._count = self._loaders_seen = self._head_of = 0
+        self._head = ""
         self.handed_out = 0
         """How many batches were handed out so far."""
         self.wanted = True
@@ -82,7 +83,7 @@ class Batches:
 
     def order(self) -> Optional[int]:
         """Return the digest of the order so far; `None` where no loader was used."""
-        return int.from_bytes(self._digest.copy().digest()[:8], "big") if self._count else None
+        return int.from_bytes(self._digest.digest(), "big") if self._count else None
 
     def words(self, since: int) -> list[Word]:
         """Return the words of the batches handed out from that number on, as far as they were read."""
@@ -92,9 +93,10 @@ class Batches:
         return [word for words in found for word in words]
 
     def _feed(self, head: str, indices: bytes = b"") -> None:
+        if self.contents is None:
+            return
         self._count += 1
-        self._digest.update(f"{head} {len(indices)}\n".encode())
-        self._digest.update(indices)
+        self._digest.update(b"%b %d\n%b" % (head.encode(), len(indices), indices))
 
     # in place of the methods of _BaseDataLoaderIter
 
@@ -116,8 +118,10 @@ class Batches:
             self._loaders_seen += 1
         else:
             known[1] += 1
-        self._epochs[iterator] = f"{known[0]} {known[1]}"
-        self._feed("epoch " + self._epochs[iterator])
+        # a new iterator may lie where an old one lay, but never without having come by here
+        self._head_of, self._head = id(iterator), f"{known[0]} {known[1]}"
+        self._epochs[iterator] = self._head
+        self._feed("epoch " + self._head)
 
     def _follow_reset(self, original: Any) -> Any:
         def _reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:
@@ -132,7 +136,8 @@ class Batches:
             index = original(iterator)
             try:
                 if iterator._dataset_kind != _ITERABLE:
-                    self._feed(self._epochs.get(iterator, "?"), self._packed(index))
+                    known = self._head_of == id(iterator)
+                    self._feed(self._head if known else self._epochs.get(iterator, "?"), self._packed(index))
             except Exception as error:
                 self._agent.gap("trace", "order", f"{type(error).__name__}: {error}")
             return index
@@ -141,8 +146,8 @@ class Batches:
 
     def _packed(self, index: Any) -> bytes:
         try:
-            return array("q", index).tobytes()
-        except (TypeError, OverflowError):
+            return struct.pack(f"<{len(index)}q", *index)
+        except (TypeError, struct.error):
             text = canonical_text(index)
         if "type " in text:
             self._agent.gap("trace", "order", "indices that are neither numbers nor texts are told by their type alone")

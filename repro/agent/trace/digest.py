@@ -1,4 +1,4 @@
-"""SHA-256 by the interpreter's own implementation, found once: `hashlib` loads OpenSSL."""
+"""SHA-256 and BLAKE2b by the interpreter's own implementations, found once: `hashlib` loads OpenSSL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _implementation() -> Any:
+def _sha256() -> Any:
     try:
         from _sha2 import sha256  # type: ignore[import-not-found]
     except ImportError:
@@ -18,5 +18,13 @@ def _implementation() -> Any:
     return sha256
 
 
-sha256 = _implementation()
-"""As `hashlib.sha256`."""
+def _blake2b() -> Any:
+    try:
+        from _blake2 import blake2b
+    except ImportError:
+        from hashlib import blake2b
+    return blake2b
+
+
+sha256 = _sha256()
+blake2b = _blake2b()

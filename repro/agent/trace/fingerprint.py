@@ -24,6 +24,8 @@ MIX = 0x9E3779B97F4A7C15
 ROW = 32768
 
 _LENGTH = 0xD1B54A32D192ED03
+_FEW = 16
+_MOST_KEPT, _LONGEST_KEPT = 4096, 64
 _ROWS_AT_ONCE = 64
 """Rows that a device takes in one go: 16 MiB of words, and as much again for what is made of them."""
 
@@ -45,6 +47,8 @@ class Fingerprints:
         self._buffers: list[tuple[Any, Any]] = []
         self._weights: dict[Any, Any] = {}
         self._row_factors: list[int] = []
+        self._few_weights = [odd_output(1, place) for place in range(_FEW)]
+        self._texts: dict[str, int] = {}
 
     def of_tensor(self, tensor: Any) -> Word:
         """Return the fingerprint of a tensor; `None`, and a gap, for one whose elements cannot be read."""
@@ -65,12 +69,20 @@ class Fingerprints:
         return int(self._on_device(held).item()) & MASK
 
     def of_text(self, text: str) -> int:
-        """Return the fingerprint of a text in UTF-8."""
-        return self.of_bytes(text.encode("utf-8", "surrogatepass"))
+        """Return the fingerprint of a text in UTF-8; short ones come again and again, and are kept."""
+        known = self._texts.get(text)
+        if known is not None:
+            return known
+        word = self.of_bytes(text.encode("utf-8", "surrogatepass"))
+        if len(text) <= _LONGEST_KEPT and len(self._texts) < _MOST_KEPT:
+            self._texts[text] = word
+        return word
 
     def combined(self, words: list[Word]) -> Word:
         """Return one fingerprint for several in order: that of their 8 bytes each, little-endian, missing ones as 0."""
         device = next((word.device for word in words if word is not None and not isinstance(word, int)), None)
+        if device is None and len(words) <= len(self._few_weights):
+            return self._of_few([word or 0 for word in words])
         if device is None:
             return self.of_bytes(b"".join([(word or 0).to_bytes(8, "little") for word in words]))
         full, int64 = self._torch.full, self._torch.int64
@@ -81,6 +93,14 @@ class Fingerprints:
             for word in words
         ]
         return self._on_device(self._torch.stack(moved))
+
+    def _of_few(self, words: list[int]) -> int:
+        """Return the fingerprint of a few words, without the cost of calling NumPy."""
+        total = 0
+        for word, weight in zip(words, self._few_weights):
+            mixed = word * MIX & MASK
+            total += (mixed ^ (mixed >> 32)) * weight
+        return _finish(total * self._row_factor(0), 8 * len(words))
 
     # what a tensor is made of
 

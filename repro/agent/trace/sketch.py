@@ -38,7 +38,7 @@ def sketch_of(torch: Any, numpy: Any, tensors: list[Any]) -> list[Word]:
     for tensor in tensors:
         tensor = row_major(torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor)
         if host is not None and tensor.is_cpu:
-            host.add(index, _array(torch, numpy, tensor))
+            host.add(index, tensor.reshape(-1), torch)
         elif tensor.numel():
             total = devices.get(tensor.device)
             if total is None:
@@ -69,8 +69,10 @@ class _HostSketch:
         self._base = self._filled = 0
         self._sums = numpy.zeros(PLACES)
 
-    def add(self, index: int, values: Any) -> None:
-        """Add a flat array, whose first element has that index among all."""
+    def add(self, index: int, flat: Any, torch: Any) -> None:
+        """Add a flat tensor, whose first element has that index among all."""
+        kind = _KINDS.get(str(flat.dtype).rpartition(".")[2])
+        values = flat if kind is None else array_of(self._numpy, flat, kind, flat.numel())
         if index != self._base + self._filled:
             self._fold()
             self._base, self._filled = index - index % PLACES, index % PLACES
@@ -78,7 +80,10 @@ class _HostSketch:
         start = 0
         while start < len(values):
             taken = min(len(values) - start, _CHUNK - self._filled)
-            self._held[self._filled : self._filled + taken] = values[start : start + taken]
+            part = values[start : start + taken]
+            if kind is None:  # bfloat16, the 8-bit floats, bool: exact as float32
+                part = array_of(self._numpy, part.to(torch.float32), "f4", taken)
+            self._held[self._filled : self._filled + taken] = part
             self._filled += taken
             start += taken
             if self._filled == _CHUNK:
@@ -104,13 +109,6 @@ class _HostSketch:
         self._sums += held[:PLACES]
         self._base += self._filled
         self._filled = 0
-
-
-def _array(torch: Any, numpy: Any, tensor: Any) -> Any:
-    kind = _KINDS.get(str(tensor.dtype).rpartition(".")[2])
-    if kind is None:  # bfloat16, the 8-bit floats, bool: exact as float32
-        tensor, kind = tensor.to(torch.float32), "f4"
-    return array_of(numpy, tensor, kind, tensor.numel())
 
 
 def _add_on_device(torch: Any, total: Any, index: int, flat: Any) -> None:

@@ -70,6 +70,8 @@ class Tracer:
         self.batches.quietly = self.timed
         self._chain.restart()
         self._wanting: dict[str, bool] = {}
+        self.open: set[str] = set()
+        """The anchors of which a traced step has begun, and not ended."""
         self.clock = ""
         """The anchor whose steps the schedule is chosen by: the first."""
 
@@ -85,8 +87,7 @@ class Tracer:
     def begin(self) -> None:
         """Take the schedule that is given: at the first step or backward pass of the process."""
         self.schedule.begin()
-        if not self.schedule.enabled:
-            self.batches.contents = None
+        self.batches.contents = self._contents if self.schedule.enabled else None
 
     def step_begins(self, anchor: Anchor, step: int) -> bool:
         """Be told of each step of an anchor; return whether it is traced."""
@@ -128,6 +129,7 @@ class Tracer:
         if self.captured(anchor):
             return
         anchor.open_step = step
+        self.open.add(anchor.name)
         self.inputs(anchor, step)
         parameters = parameters_of(optimizer)
         self.name(anchor, step, parameters, _places_of(optimizer))
@@ -141,6 +143,7 @@ class Tracer:
     def after(self, anchor: Anchor, optimizer: Any) -> None:
         """Tell what an optimizer's traced step has led to."""
         step, anchor.open_step = anchor.open_step, None
+        self.open.discard(anchor.name)
         if step is None or self.captured(anchor):
             return
         parameters = parameters_of(optimizer)
