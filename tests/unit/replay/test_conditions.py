@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from repro.evidence import commitment
+from repro.evidence.model import Setting
 from repro.replay import conditions
 from repro.replay.data import Inspection, Mismatch
 from repro.replay.tools import Tool
@@ -183,3 +184,33 @@ def test_what_a_command_inherits(make: Any) -> None:
 def test_energy_says_nothing_about_a_machine(make: Any) -> None:
     record = make.record(facts=(make.fact("hardware", "energy_joules", "12"),))
     assert () == conditions.of_machine(record, ())
+
+
+def test_what_is_held_of_the_processor_is_no_risk_and_what_cannot_be_is_said(make: Any) -> None:
+    record = make.record(
+        facts=(
+            make.fact("hardware", "cpu_affinity", "0-3"),
+            make.fact("hardware", "cpu_cores", "4"),
+            make.fact("hardware", "cpu_vendor", "GenuineIntel"),
+        ),
+        settings=(Setting(process_key="main", moment="import", name="torch.num_threads", value="4"),),
+    )
+    here = (
+        make.fact("hardware", "cpu_affinity", "0-1"),
+        make.fact("hardware", "cpu_cores", "2"),
+        make.fact("hardware", "cpu_vendor", "AuthenticAMD"),
+    )
+    found = {condition.name: condition for condition in conditions.of_machine(record, here)}
+    assert "none" == found["hardware cpu_affinity"].effect == found["hardware cpu_cores"].effect
+    assert "held to the recorded number of threads, 4" in found["hardware cpu_cores"].sentence
+    assert found["hardware cpu_vendor"].matters
+    assert "no variable changes" in found["hardware cpu_vendor"].sentence
+
+
+def test_the_mode_of_determinism_is_said_where_there_was_one(make: Any) -> None:
+    assert () == conditions.of_determinism(make.record())
+    assert () == conditions.of_determinism(make.record(facts=(make.fact("determinism", "mode", "off"),)))
+    strict = make.record(facts=(make.fact("determinism", "mode", "strict"),))
+    assert ["determinism: strict"] == [condition.sentence for condition in conditions.of_determinism(strict)]
+    assert "strict" == make.plan(strict).determinism
+    assert make.plan(strict).digest != make.plan(make.record()).digest

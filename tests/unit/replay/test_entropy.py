@@ -42,3 +42,11 @@ def test_a_missing_ordinal_ends_a_list_since_later_values_belong_to_other_calls(
 
 def test_nothing_to_put_back_is_still_a_document(make: Any) -> None:
     assert {"seeds": {}, "settings": {}} == json.loads(entropy.document(make.record()))
+
+
+def test_inter_op_threads_are_those_that_the_training_had_in_the_end(make: Any) -> None:
+    rows = [_setting("torch.num_interop_threads", value, moment) for value, moment in (("8", "import"), ("1", "end"))]
+    found = json.loads(entropy.document(make.record(settings=tuple(rows))))["settings"]
+    assert {"main": {"torch.num_interop_threads": "1"}} == found
+    killed = json.loads(entropy.document(make.record(settings=(rows[0],))))["settings"]
+    assert {"main": {"torch.num_interop_threads": "8"}} == killed

@@ -52,3 +52,27 @@ def test_limits_beyond_what_may_be_set_stop_nothing(make: Any) -> None:
 )
 def test_whether_a_limit_may_be_set_here(recorded: str, here: str, expected: bool) -> None:
     assert inherited.within(recorded, here) is expected
+
+
+@pytest.mark.parametrize(
+    ("recorded", "usable", "chosen"),
+    [
+        ("0", {0, 1}, {0}),
+        ("6-7", {0, 1, 6}, {0, 6}),
+        ("4-5", {0, 1, 2}, {0, 1}),
+        ("0-7", {0, 1}, {0, 1}),
+        ("", {0, 1}, {0, 1}),
+        ("all", {0, 1}, {0, 1}),
+    ],
+)
+def test_as_many_cpus_as_recorded_the_same_first(recorded: str, usable: set[int], chosen: set[int]) -> None:
+    assert chosen == inherited.cpus(recorded, usable)
+
+
+def test_a_command_may_use_as_many_cpus_as_the_run_and_all_come_back(make: Any) -> None:
+    before = os.sched_getaffinity(0)
+    record = make.record(facts=(make.fact("hardware", "cpu_affinity", str(max(before))),))
+    with inherited.as_recorded(record):
+        done = subprocess.run(["nproc"], capture_output=True, text=True, check=True)
+        assert ("1\n", {max(before)}) == (done.stdout, os.sched_getaffinity(0))
+    assert before == os.sched_getaffinity(0)
