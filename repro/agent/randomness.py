@@ -25,8 +25,8 @@ MOST_SEEDS = 100_000
 """How many seeds are kept per function and process."""
 LONGEST_ARGUMENT = 200
 """How much is told of a seed that cannot be put back: an object of a class of the user's."""
-LONGEST_SEED = 4_000
-"""Length of text, or count of integers, up to which a seed is kept whole."""
+LONGEST_SEED = 10_000
+"""Length of the text up to which a seed is kept whole: the 624 words of a Mersenne Twister's key fit in."""
 
 _OWN_FOLDER = os.path.dirname(__file__) + "/"
 
@@ -170,22 +170,23 @@ def call_site(library: str) -> str:
 
 
 def exact_text(argument: Any) -> Optional[str]:
-    """Return a seed as text that `like` gives back exactly; `None` if it is none of the kinds that seeds are made of.
+    """Return a seed as text that `like` gives back exactly; `None` if it is too long or of no such kind.
 
-    Those are numbers, text, bytes, and sequences or one-dimensional arrays of integers.
+    Kinds are numbers, text, bytes, and sequences or one-dimensional arrays of integers.
     """
     if isinstance(argument, float):
         return repr(float(argument))
     if isinstance(argument, (str, bytes)):
-        return repr(argument) if len(argument) <= LONGEST_SEED else None
-    try:
-        if not isinstance(argument, (list, tuple, range)) and not _is_array(argument):
-            return str(argument.__index__())
-        if len(argument) > LONGEST_SEED:
+        text = repr(argument) if len(argument) <= LONGEST_SEED else ""
+    else:
+        try:
+            if not isinstance(argument, (list, tuple, range)) and not _is_array(argument):
+                return str(argument.__index__())
+            items = argument if len(argument) <= LONGEST_SEED else ()
+            text = "[" + ", ".join([str(item.__index__()) for item in items]) + "]"
+        except (AttributeError, TypeError):
             return None
-        return "[" + ", ".join([str(item.__index__()) for item in argument]) + "]"
-    except (AttributeError, TypeError):
-        return None
+    return text if len(text) <= LONGEST_SEED and len(argument) <= LONGEST_SEED else None
 
 
 def like(argument: Any, text: str) -> Any:
