@@ -1,5 +1,5 @@
 -- The manifest of one run, version 1: one DuckDB file, written once, never changed.
--- One table per class of repro/evidence/model.py, where each column is described in full; a test holds the two together.
+-- One table per class of repro/evidence/model.py and training.py, which describe each column in full; a test holds them together.
 -- Times are UTC, ISO 8601 with microseconds and a Z. Digests are 'sha256:' and 64 hexadecimal digits.
 -- Keys are checked by the reader: an index for each would make a small manifest half as large again.
 

@@ -6,6 +6,28 @@ from typing import Annotated, Literal
 
 import typer
 
+TraceEvery = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Fingerprint the first steps and every N-th: weights, gradients, data and random states, to the bit. "
+        "0: none; then losses alone say where a replay parts from this run, and no tensor is named. "
+        "By default as often as the budget allows.",
+    ),
+]
+TraceBudget = Annotated[
+    float | None,
+    typer.Option(metavar="PERCENT", help="How much of the training's time fingerprints may take; by default 1."),
+]
+Determinism = Annotated[
+    Literal["off", "warn", "strict"],
+    typer.Option(
+        help="Ask PyTorch and the libraries under it for deterministic algorithms; a replay asks the same. An "
+        "operation that has none warns, or fails the run, and is named with its line. This may change the bits and "
+        "the speed of the run; off changes nothing.",
+    ),
+]
+
 
 def record(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command to run and watch.")],
@@ -26,19 +48,8 @@ def record(
             help="Do not ask the kernel for files: what compiled code and other programs open is not seen.",
         ),
     ] = False,
-    trace_every: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Fingerprint the first steps and every N-th: weights, gradients, data and random states, to the bit. "
-            "0: none; then losses alone say where a replay parts from this run, and no tensor is named. "
-            "By default as often as the budget allows.",
-        ),
-    ] = None,
-    trace_budget: Annotated[
-        float | None,
-        typer.Option(metavar="PERCENT", help="How much of the training's time fingerprints may take; by default 1."),
-    ] = None,
+    trace_every: TraceEvery = None,
+    trace_budget: TraceBudget = None,
     wheelhouse: Annotated[
         bool, typer.Option("--wheelhouse", help="Keep every wheel of the environment, so that a replay needs no index.")
     ] = False,
@@ -46,14 +57,7 @@ def record(
         bool, typer.Option("--no-wheelhouse", help="Keep no wheel, not even those that no index has.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 125 if anything could not be seen.")] = False,
-    determinism: Annotated[
-        Literal["off", "warn", "strict"],
-        typer.Option(
-            help="Ask PyTorch and the libraries under it for deterministic algorithms; a replay asks the same. An "
-            "operation that has none warns, or fails the run, and is named with its line. This may change the bits and "
-            "the speed of the run; off changes nothing.",
-        ),
-    ] = "off",
+    determinism: Determinism = "off",
     lock_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait, after the command, for the environment lock.")
     ] = 600.0,
