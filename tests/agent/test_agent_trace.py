@@ -10,7 +10,7 @@ numpy = pytest.importorskip("numpy")
 
 from repro.agent.trace.contents import Contents, leaves  # noqa: E402
 from repro.agent.trace.fingerprint import Fingerprints  # noqa: E402
-from repro.agent.trace.schedule import smallest_every  # noqa: E402
+from repro.agent.trace.schedule import Schedule, smallest_every  # noqa: E402
 from repro.agent.trace.sketch import sketch_of  # noqa: E402
 from repro.agent.trace.splitmix import (  # noqa: E402
     odd_output,
@@ -216,6 +216,35 @@ def test_a_sketch_estimates_distances():
 )
 def test_the_schedule_keeps_to_its_budget(cost, step, every):
     assert every == smallest_every(cost, step, 0.01)
+
+
+class Event:
+    """Stands for an event in a device's stream, at a time in milliseconds; `None`: not reached yet."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def query(self):
+        return self.at is not None
+
+    def elapsed_time(self, other):
+        return other.at - self.at
+
+
+def test_the_schedule_counts_what_a_device_does(gaps):
+    gaps.settings, told = {}, []
+    gaps.emit = lambda event, **fields: told.append((fields["name"], fields["value"]))
+    schedule = Schedule(gaps)
+    schedule.begin()
+    for step in range(9):
+        assert schedule.measures == (step > 0)
+        schedule.step_begins(step)
+        if step < 6:  # of each 100 ms, 25 go to the trace; the device has not reached the last steps
+            schedule.spent_on_device(Event(step * 100), Event(step * 100 + 25))
+        elif step < 8:
+            schedule.spent_on_device(Event(None), Event(None))
+    assert [("trace.every", "64"), ("trace.budget", "0.01")] == told  # 25 of 75 ms: a third; 33.3 times the budget
+    assert not schedule.measures
 
 
 def test_contents_tell_structures_apart(gaps):

@@ -11,7 +11,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Any, Optional
 
     from repro.agent import Agent
 
@@ -34,6 +34,7 @@ class Schedule:
         """Seconds that tracing took so far in this process."""
         self._every: Optional[int] = None
         self._marks: list[tuple[float, float]] = []
+        self._device_marks: list[list[tuple[Any, Any]]] = []
         self._budget = BUDGET
         self.enabled = True
         """Whether any step is traced."""
@@ -60,17 +61,26 @@ class Schedule:
         if self._every is not None:
             return
         self._marks.append((time.perf_counter(), self.spent))
+        self._device_marks.append([])
         if step < DENSE_STEPS:
             return
         spans = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(self._marks, self._marks[1:])]
-        if not spans:
-            spans = [(0.0, 0.0)]
-        cost = sorted(cost for _, cost in spans)[len(spans) // 2]
-        rest = sorted(seconds - cost for seconds, cost in spans)[len(spans) // 2]
-        self._every = smallest_every(cost, rest, self._budget)
+        cost, rest = _medians(spans)
+        device_cost, device_rest = _medians(_device_spans(self._device_marks))
+        self._every = smallest_every(max(cost, device_cost), max(rest, device_rest), self._budget)
         self._marks.clear()
+        self._device_marks.clear()
         self._tell(self._every)
         self._agent.emit("setting", moment="first-step", name="trace.budget", value=repr(self._budget))
+
+    @property
+    def measures(self) -> bool:
+        """Whether the time that tracing takes is still to be measured, for k to be chosen by."""
+        return self._every is None and bool(self._device_marks)
+
+    def spent_on_device(self, start: Any, end: Any) -> None:
+        """Add a span of tracing on a device, between two events in its stream that may lie ahead."""
+        self._device_marks[-1].append((start, end))
 
     def _tell(self, every: int) -> None:
         self._agent.emit("setting", moment="first-step", name="trace.every", value=str(every))
@@ -86,6 +96,29 @@ class Schedule:
             pass
         self._agent.gap("trace", "schedule", f"{text[:40]!r} is no schedule; it is chosen instead")
         return default
+
+
+def _medians(spans: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return the median cost of tracing, and the median of what a step takes without it.
+
+    Args:
+        spans: The seconds of a step, and those of them that tracing took.
+    """
+    if not spans:
+        return 0.0, 0.0
+    costs = sorted(cost for _, cost in spans)
+    rests = sorted(seconds - cost for seconds, cost in spans)
+    return costs[len(spans) // 2], rests[len(spans) // 2]
+
+
+def _device_spans(marks: list[list[tuple[Any, Any]]]) -> list[tuple[float, float]]:
+    """Return the seconds of each step that a device has done, and those of tracing in it; nothing is waited for."""
+    spans = []
+    for mine, following in zip(marks, marks[1:]):
+        if mine and following and following[0][0].query():
+            seconds = mine[0][0].elapsed_time(following[0][0]) / 1000
+            spans.append((seconds, sum(start.elapsed_time(end) for start, end in mine) / 1000))
+    return spans
 
 
 def smallest_every(cost: float, step: float, budget: float) -> int:

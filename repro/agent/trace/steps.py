@@ -119,10 +119,22 @@ class Tracer:
         try:
             no_grad, plain = self._quiet
             with no_grad(), plain():
+                begun = self._device_event()
                 action(*arguments)
+                if begun is not None and self.schedule.measures:
+                    self.schedule.spent_on_device(begun, self._device_event())
         except Exception as error:
             self._agent.gap("trace", subject, f"{type(error).__name__}: {error}")
         self.schedule.spent += time.perf_counter() - started
+
+    def _device_event(self) -> Any:
+        """Return an event in the device's stream, where there is one and its time is of interest; else `None`."""
+        cuda = self.torch.cuda
+        if not self.schedule.measures or not cuda.is_initialized() or cuda.is_current_stream_capturing():
+            return None
+        event = cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
     def before(self, anchor: Anchor, step: int, optimizer: Any) -> None:
         """Tell what an optimizer's traced step begins with."""
