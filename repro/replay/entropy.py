@@ -29,7 +29,9 @@ def document(record: Record) -> str:
     streams = _lists((e.process_key, e.stream, e.ordinal, e.value) for e in record.entropy)
     seeds = _lists((s.process_key, s.function, s.ordinal, s.argument) for s in record.seeds)
     settings: dict[str, dict[str, str]] = defaultdict(dict)
-    told = {(row.process_key, row.name, row.moment): row.value for row in record.settings}
+    told: dict[tuple[str, str, str], str] = {
+        (row.process_key, row.name, row.moment): row.value for row in record.settings
+    }
     for name, moments in RESTORED_SETTINGS.items():
         for key in dict.fromkeys(row.process_key for row in record.settings):
             found = next((value for moment in moments if (value := told.get((key, name, moment))) is not None), None)
