@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 LONGEST_VALUE = 500
 """Characters; a longer text ends with how long it was."""
 MOST_VALUES = 5_000
-"""How many are told in one process; a gap says when there are more."""
+"""How many names are told in one process; a gap says when there are more."""
+MOST_CHANGES = 100_000
+"""How often values are told in one process, changes included; a gap says when there are more."""
+MOST_ITEMS = 1_000
+"""How many items of a sequence are written as text: more would be cut anyway."""
 MOST_DEPTH = 16
 HIDDEN = "(hidden)"
 """Stands for what a library itself calls a secret."""
+_LONGEST_INTEGER = 4_096
+"""In bits; longer ones are written in hexadecimal, since Python refuses to write very long ones in decimal."""
 _FIELDS = "__dataclass_fields__"
 
 _OWN_FOLDER = os.path.dirname(__file__) + "/"
@@ -45,6 +51,7 @@ _LAUNCHERS = frozenset(
 """Installed programs that parse a command line of their own to run somebody else's program, or to serve it."""
 
 _told: dict[tuple[str, str], str] = {}
+_changes: Iterator[int] = iter(range(MOST_CHANGES + 1))
 _listening: list[Agent] = []
 _calls = _local()
 
@@ -65,8 +72,11 @@ def tell(agent: Agent, source: str, values: Any, site: str, prefix: str = "") ->
     for name, text in flatten(values, prefix):
         if _told.get((source, name)) == text:
             continue
-        if len(_told) >= MOST_VALUES:
-            agent.gap("trace", "hyperparameters", f"more than {MOST_VALUES} values were read; the rest is not kept")
+        if len(_told) >= MOST_VALUES and (source, name) not in _told:
+            agent.gap("trace", "hyperparameters", f"more than {MOST_VALUES} names were read; the rest is not kept")
+            return
+        if next(_changes) >= MOST_CHANGES:
+            agent.gap("trace", "hyperparameters", f"more than {MOST_CHANGES} values were read; the rest is not kept")
             return
         _told[source, name] = text
         agent.emit("hyperparameter", source=source, name=name, value=text, site=site)
@@ -85,18 +95,17 @@ def flatten(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, s
 
 def text_of(value: Any, depth: int = 0) -> str:
     """Return a value as text: numbers as Python writes them, strings as they are, the type alone of what is unknown."""
-    plain: Any
-    kind = type(value)
-    if _is_enum(value):
-        held = vars(value).get("_value_")
-        return str.__str__(held) if isinstance(held, str) else f"{kind.__qualname__}.{vars(value).get('_name_')}"
-    for plain in (bool, int, float, complex, bytes, type(None)):
-        if isinstance(value, plain):
-            return str(plain.__repr__(value))
-    if isinstance(value, str):
+    kind = type(value)  # not isinstance(), which asks an object of what class it says it is
+    if issubclass(kind, _class_of("enum", "Enum")):
+        held = object.__getattribute__(value, "__dict__")
+        text = held.get("_value_")
+        return str.__str__(text) if isinstance(text, str) else f"{kind.__qualname__}.{held.get('_name_')}"
+    if issubclass(kind, str):
         return repr(str.__str__(value)) if depth else str.__str__(value)
-    text = _text_of_container(value, depth)
-    return _text_of_object(value, kind) if text is None else text
+    for text in (_text_of_number(value, kind), _text_of_container(value, kind, depth)):
+        if text is not None:
+            return text
+    return _text_of_object(value, kind)
 
 
 def shorten(text: str) -> str:
@@ -164,12 +173,12 @@ def members(value: Any) -> Optional[list[tuple[str, Any]]]:
     """Return what is nested in a value, by name; `None` of what has no names in it."""
     plain: Any
     value = unresolved(value)
-    if isinstance(value, dict):
-        return [(text_of(key), member) for key, member in dict.items(value)]
+    if issubclass(type(value), dict):
+        return [(text_of(key), member) for (key, member), _ in zip(dict.items(value), range(MOST_VALUES + 1))]
     for plain in (list, tuple):
-        if isinstance(value, plain):
+        if issubclass(type(value), plain):
             items = list(plain.__iter__(value))
-            nested = any(isinstance(item, dict) or _record(item) is not None for item in items)
+            nested = any(issubclass(type(item), dict) or _record(item) is not None for item in items)
             return [(str(number), item) for number, item in enumerate(items)] if nested else None
     return _record(value)
 
@@ -178,7 +187,7 @@ def _record(value: Any) -> Optional[list[tuple[str, Any]]]:
     """Return the fields of a dataclass, or what a namespace holds; `None` of anything else."""
     kind = type(value)
     fields = next((vars(each)[_FIELDS] for each in kind.__mro__ if _FIELDS in vars(each)), None)
-    if fields is None and not isinstance(value, _namespaces()):
+    if fields is None and not issubclass(kind, (type(sys.implementation), *_class_of("argparse", "Namespace"))):
         return None
     try:
         held = object.__getattribute__(value, "__dict__")
@@ -187,46 +196,58 @@ def _record(value: Any) -> Optional[list[tuple[str, Any]]]:
     return [(text_of(name), member) for name, member in held.items() if fields is None or name in fields]
 
 
-def _namespaces() -> tuple[type, ...]:
-    parsed = getattr(sys.modules.get("argparse"), "Namespace", None)
-    return (type(sys.implementation),) if parsed is None else (type(sys.implementation), parsed)
-
-
 def unresolved(value: Any) -> Any:
     """Return an OmegaConf configuration as plain containers, with its interpolations as they are written."""
-    omegaconf = sys.modules.get("omegaconf")
-    container = getattr(omegaconf, "Container", None)
-    if omegaconf is not None and container is not None and isinstance(value, container):
-        return omegaconf.OmegaConf.to_container(value, resolve=False)
+    if issubclass(type(value), _class_of("omegaconf", "Container")):
+        return sys.modules["omegaconf"].OmegaConf.to_container(value, resolve=False)
     return value
 
 
-def _is_enum(value: Any) -> bool:
-    enum = getattr(sys.modules.get("enum"), "Enum", None)
-    return enum is not None and isinstance(value, enum)
+def _class_of(module: str, name: str) -> tuple[type, ...]:
+    """Return a class in a tuple; an empty one where nobody has imported its module."""
+    found = getattr(sys.modules.get(module), name, None)
+    return (found,) if isinstance(found, type) else ()
 
 
-def _text_of_container(value: Any, depth: int) -> Optional[str]:
+def _text_of_number(value: Any, kind: type) -> Optional[str]:
     plain: Any
-    if isinstance(value, list):
-        return "[" + ", ".join(_texts(list.__iter__(value), depth)) + "]"
-    if isinstance(value, tuple):
-        return "(" + ", ".join(_texts(tuple.__iter__(value), depth)) + ")"
-    for plain in (set, frozenset):
-        if isinstance(value, plain):  # its own order varies from run to run
-            return "{" + ", ".join(sorted(_texts(plain.__iter__(value), depth))) + "}"
-    if isinstance(value, dict):
-        items = zip(_texts(dict.keys(value), depth), _texts(dict.values(value), depth))
-        return "{" + ", ".join([f"{key}: {member}" for key, member in items]) + "}"
+    for plain in (bool, int, float, complex, bytes, type(None)):
+        if issubclass(kind, plain):
+            long = plain is int and int.bit_length(value) > _LONGEST_INTEGER
+            return hex(int.__index__(value)) if long else str(plain.__repr__(value))
     return None
 
 
-def _texts(items: Any, depth: int) -> list[str]:
-    return ["…"] if depth >= MOST_DEPTH else [text_of(item, depth + 1) for item in items]
+def _text_of_container(value: Any, kind: type, depth: int) -> Optional[str]:
+    if issubclass(kind, list):
+        return "[" + ", ".join(_texts(list.__iter__(value), list.__len__(value), depth)) + "]"
+    if issubclass(kind, tuple):
+        return "(" + ", ".join(_texts(tuple.__iter__(value), tuple.__len__(value), depth)) + ")"
+    if issubclass(kind, (set, frozenset)):  # the order of its own varies from run to run
+        plain: Any = set if issubclass(kind, set) else frozenset
+        size = plain.__len__(value)
+        items = plain.__iter__(value) if size <= MOST_ITEMS else ()
+        return "{" + ", ".join(sorted(_texts(items, size, depth))) + "}"
+    if issubclass(kind, dict):
+        size = dict.__len__(value)
+        pairs = zip(_texts(dict.keys(value), 0, depth), _texts(dict.values(value), 0, depth))
+        return "{" + ", ".join([*_count(size), *(f"{key}: {member}" for key, member in pairs)]) + "}"
+    return None
+
+
+def _texts(items: Any, size: int, depth: int) -> list[str]:
+    """Return the texts of the first items, after the number of all where these are too many to write."""
+    if depth >= MOST_DEPTH:
+        return ["…"]
+    return [*_count(size), *(text_of(item, depth + 1) for item, _ in zip(items, range(MOST_ITEMS)))]
+
+
+def _count(size: int) -> list[str]:
+    return [f"{size} items"] if size > MOST_ITEMS else []
 
 
 def _text_of_object(value: Any, kind: type) -> str:
-    if isinstance(value, type):
+    if issubclass(kind, type):
         return _qualified(value)
     if kind.__module__ == "builtins" and kind.__name__ in ("function", "builtin_function_or_method", "method"):
         return f"{value.__module__}.{value.__qualname__}"
@@ -234,8 +255,7 @@ def _text_of_object(value: Any, kind: type) -> str:
         return str(value)
     if kind.__module__ in ("_io", "click.utils") and isinstance(getattr(value, "name", None), str):
         return str(value.name)
-    numpy = sys.modules.get("numpy")
-    if kind.__module__ == "numpy" and isinstance(value, (numpy.generic, numpy.dtype)):  # type: ignore[union-attr]
+    if kind.__module__.partition(".")[0] == "numpy" and issubclass(kind, _class_of("numpy", "generic")):
         return str(value)
     return f"<{_qualified(kind)}>"
 

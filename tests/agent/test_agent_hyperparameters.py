@@ -1,50 +1,17 @@
 """What a run was configured with is told once, as text, with where it was asked for; and nothing of it is changed."""
 
 import os
-import re
 from pathlib import Path
 
 import pytest
-from event_logs import INJECT, ROOT, of_kind
-
-FRAMEWORKS = ROOT / "build" / "frameworks"
-"""What `requirements/frameworks.txt` holds."""
-
-_CLOCK = re.compile(r"^\[\d{4}-\d\d-\d\d [\d:,]+\]", re.MULTILINE)
-"""What begins Hydra's own lines."""
-
-
-def told(events, source):
-    """Return name to value as last told; a value that is told twice unchanged fails."""
-    found = {}
-    for event in of_kind(events, "hyperparameter"):
-        if event["source"] == source:
-            assert found.get(event["name"]) != event["value"]
-            found[event["name"]] = event["value"]
-    return found
-
-
-def gaps(events):
-    return [(gap["subject"], gap["reason"]) for gap in of_kind(events, "gap")]
+from event_logs import ROOT, of_kind
+from frameworks import FRAMEWORKS, gaps, run_beside, told
 
 
 @pytest.fixture
 def run_both(run_agent):
-    """Return a function that runs a script with and without the agent; both must write the same, and end the same."""
-
-    def run(script, *arguments, library=None, python=None, env=None, status=0):
-        if library is not None and not (FRAMEWORKS / library).exists():
-            pytest.skip(f"frameworks: {library} is not installed")
-        path = str(FRAMEWORKS) if library else ""
-        options = {"arguments": arguments} if python is None else {"arguments": arguments, "python": python}
-        events, finished = run_agent(script, env=dict(env or {}, PYTHONPATH=f"{INJECT}:{path}"), **options)
-        _, bare = run_agent(script, env=dict(env or {}, PYTHONPATH=path), agent=False, **options)
-        texts = [_CLOCK.sub("", text) for text in (bare.stdout, bare.stderr, finished.stdout, finished.stderr)]
-        assert (texts[:2], status) == (texts[2:], finished.returncode)
-        assert [] == gaps(events)
-        return events
-
-    return run
+    """Return a function that runs a script with and without the agent, and returns the events."""
+    return lambda script, *arguments, **options: run_beside(run_agent, script, *arguments, **options)[0]
 
 
 ARGPARSE = """
@@ -55,13 +22,14 @@ class Loud:
     def __repr__(self): sys.exit("called")
     __str__ = __eq__ = __bool__ = __len__ = __iter__ = __getattr__ = __repr__
     __hash__ = None
+class Proxy(Loud): __class__ = property(Loud.__repr__)
 class LoudInt(int):
     def __repr__(self): sys.exit("called")
     __str__ = __repr__
 @dataclasses.dataclass
 class Data:
     folder: str = "d"
-    options: dict = dataclasses.field(default_factory=lambda: {"z": [1, "a"]})
+    options: dict = dataclasses.field(default_factory=lambda: {"z": [1, "a"], "proxy": Proxy()})
 parser = argparse.ArgumentParser()
 parser.add_argument("--lr", type=float, default=0.1)
 for name, value in dict(
@@ -89,6 +57,7 @@ def test_a_command_line_that_argparse_parses(run_both, python, tmp_path):
         "loud": "<__main__.Loud>",
         "data.folder": "d",
         "data.options.z": "[1, 'a']",
+        "data.options.proxy": "<__main__.Proxy>",
         "names": "{'a', 'b'}",
         "blocks.0.k": "1",
         "blocks.1": "2",
@@ -197,12 +166,17 @@ def test_the_launchers_own_parser_is_noise(run_agent):
 def test_long_and_many_values_are_cut(run_both, python):
     script = (
         "import argparse; p = argparse.ArgumentParser()\np.add_argument('--long', default='x' * 600)\n"
-        "p.add_argument('--deep', default={'a': [[[{'b': 1}]]]})\np.parse_args([])"
+        "p.add_argument('--deep', default={'a': [[[{'b': 1}]]]})\n"
+        "p.add_argument('--list', default=list(range(10 ** 6)))\np.add_argument('--set', default=set(range(10 ** 6)))\n"
+        "p.add_argument('--number', default=1 << 99999)\np.parse_args([])"
     )
     found = told(run_both(script, python=python), "argparse")
     assert (500, "x" * 480) == (len(found["long"]), found["long"][:480])
     assert found["long"].endswith("xx … (600 characters)")
     assert "[[[{'b': 1}]]]" == found["deep.a"]
+    assert found["list"].startswith("[1000000 items, 0, 1, 2, ")
+    assert "{1000000 items}" == found["set"]
+    assert ("0x8000", "0 … (25002 characters)") == (found["number"][:6], found["number"][-22:])
 
 
 def test_more_values_than_are_kept_is_a_gap(run_agent, python):
@@ -213,7 +187,7 @@ def test_more_values_than_are_kept_is_a_gap(run_agent, python):
     )
     events, finished = run_agent(script, python=python)
     assert (0, "") == (finished.returncode, finished.stderr)
-    assert [("hyperparameters", "more than 5000 values were read; the rest is not kept")] == gaps(events)
+    assert [("hyperparameters", "more than 5000 names were read; the rest is not kept")] == gaps(events)
     assert 5000 == len(of_kind(events, "hyperparameter"))
 
 
@@ -321,43 +295,6 @@ def test_arguments_that_transformers_parses(run_both):
     events = run_both(HF_ARGUMENTS, "--lr", "3", library="transformers")
     assert {"lr": "3.0", "name": "x"} == told(events, "argparse")
     assert {"script.py:8"} == {os.path.basename(event["site"]) for event in of_kind(events, "hyperparameter")}
-
-
-TRAINER = """
-import torch, transformers
-arguments = transformers.TrainingArguments("out", learning_rate=0.25, report_to=[], use_cpu=True, hub_token="canary")
-trainer = transformers.Trainer(torch.nn.Linear(4, 1), arguments)
-print(arguments.to_dict()["learning_rate"])
-"""
-
-
-@pytest.mark.torch
-def test_arguments_of_a_trainer(run_both):
-    events = run_both(TRAINER, library="transformers")
-    found = told(events, "transformers")
-    names = ("learning_rate", "seed", "adam_beta1", "lr_scheduler_type", "hub_token", "accelerator_config.even_batches")
-    assert ["0.25", "42", "0.9", "linear", "(hidden)", "True"] == [found[name] for name in names]
-    assert 60 < len(found)
-    assert {"script.py:4"} == {os.path.basename(event["site"]) for event in of_kind(events, "hyperparameter")}
-
-
-LIGHTNING = """
-import torch
-from LIBRARY import LightningModule
-class Model(LightningModule):
-    def __init__(self, lr=0.1, layers=(1, 2), options={"a": 1}):
-        super().__init__()
-        self.save_hyperparameters()
-print(Model(lr=0.5).hparams)
-"""
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("library", ["lightning.pytorch", "pytorch_lightning"])
-def test_hyperparameters_that_a_module_of_lightning_saves(run_both, library):
-    events = run_both(LIGHTNING.replace("LIBRARY", library), library=library.partition(".")[0])
-    assert {"lr": "0.5", "layers": "(1, 2)", "options.a": "1"} == told(events, "lightning")
-    assert {"script.py:7"} == {os.path.basename(event["site"]) for event in of_kind(events, "hyperparameter")}
 
 
 LIGHTNING_CLI = """

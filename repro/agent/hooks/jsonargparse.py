@@ -1,4 +1,4 @@
-"""jsonargparse: what a command line, with the files of configuration it names, was parsed to; `CLI` and `auto_cli`, too.
+"""jsonargparse: what a command line, with the files of configuration it names, was parsed to; `auto_cli`, too.
 
 It is a subclass of argparse's parser that parses by itself. What a `LightningCLI` has parsed is told by that hook.
 """

@@ -1,8 +1,8 @@
-"""PyTorch Lightning, imported as `lightning.pytorch`."""
+"""PyTorch Lightning as `lightning.pytorch`, and Lightning Fabric."""
 
 from __future__ import annotations
 
-from ..lightning import watch_command_line, watch_hyperparameters
+from ..lightning import watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,12 +10,14 @@ if TYPE_CHECKING:
 
     from repro.agent import Agent
 
-MODULES = ("lightning.pytorch.core.mixins.hparams_mixin", "lightning.pytorch.cli")
+MODULES = (
+    "lightning.pytorch.core.mixins.hparams_mixin",
+    "lightning.pytorch.cli",
+    "lightning.pytorch.trainer.connectors.logger_connector.logger_connector",
+    "lightning.fabric.fabric",
+)
 
 
 def install(module: Any, agent: Agent) -> None:
     """Watch the part of it that was just imported."""
-    if module.__name__.endswith(".cli"):
-        watch_command_line(module, agent)
-    else:
-        watch_hyperparameters(module, agent)
+    watch(module, agent)

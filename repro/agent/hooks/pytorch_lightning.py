@@ -1,8 +1,8 @@
-"""PyTorch Lightning, imported as `pytorch_lightning`."""
+"""PyTorch Lightning under its older name."""
 
 from __future__ import annotations
 
-from ..lightning import watch_command_line, watch_hyperparameters
+from ..lightning import watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,12 +10,13 @@ if TYPE_CHECKING:
 
     from repro.agent import Agent
 
-MODULES = ("pytorch_lightning.core.mixins.hparams_mixin", "pytorch_lightning.cli")
+MODULES = (
+    "pytorch_lightning.core.mixins.hparams_mixin",
+    "pytorch_lightning.cli",
+    "pytorch_lightning.trainer.connectors.logger_connector.logger_connector",
+)
 
 
 def install(module: Any, agent: Agent) -> None:
     """Watch the part of it that was just imported."""
-    if module.__name__.endswith(".cli"):
-        watch_command_line(module, agent)
-    else:
-        watch_hyperparameters(module, agent)
+    watch(module, agent)
