@@ -84,6 +84,8 @@ class FirstDifference:
     """When, since the process started, on the side that was earlier."""
     shows_in: tuple[str, ...] = ()
     """Processes in which something differs at this step of this anchor, sorted."""
+    shared: bool = False
+    """Whether the very field differs at this step in another process too."""
     traced_in: tuple[str, ...] = ()
     """Processes in which both sides traced this step of this anchor, sorted."""
 
@@ -382,6 +384,7 @@ def _spread(first: FirstDifference | None, found: Sequence[Pair]) -> FirstDiffer
         first,
         cause=Cause.UNTOLD_INPUT if untold else first.cause,
         shows_in=tuple(sorted(pair.key[0] for pair in shows)),
+        shared=sum((first.what.field, 0) in pair.differing.get(first.step, ()) for pair in shows) > 1,
         traced_in=tuple(sorted(pair.key[0] for pair in there)),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from repro.audit.report import Light, Tone
+from repro.audit.tracewords import first_sentence, rest_sentence, short_sentence
 from repro.audit.verdict import Verdict, Word
 from repro.audit.wording import counted
 from repro.evidence.integrity import Integrity, RecordLight
@@ -66,18 +67,28 @@ def replay_light(verdict: Verdict | None, performed_by: str) -> Light:
     if verdict is None:
         sentence = "Nobody has run this training again, as far as this machine knows."
         return Light(name="Replay", word=str(Word.NOT_ATTEMPTED), tone="open", sentence=sentence, why=())
+    sentence, details = _replay_sentence(verdict)
     return Light(
         name="Replay",
         word=verdict.label,
         tone=_REPLAY_TONES.get(verdict.word, "open"),
-        sentence=verdict.sentence.removesuffix(verdict.evidence).strip(),
+        sentence=sentence,
         why=(
+            *details,
             *([verdict.evidence] if verdict.evidence else ()),
             *([_UNSEEN] if verdict.caveats else ()),
             f"Compared by procedure {verdict.procedure}, version {verdict.procedure_version}.",
             _PERFORMED_BY[performed_by],
         ),
     )
+
+
+def _replay_sentence(verdict: Verdict) -> tuple[str, tuple[str, ...]]:
+    """Return what a reader of page one needs, and the details: tensors and kinds of differences are for engineers."""
+    sentence, first = verdict.sentence.removesuffix(verdict.evidence).strip(), verdict.trace.first
+    if first is None or sentence != first_sentence(first):
+        return sentence, ()
+    return short_sentence(first), (rest_sentence(first),)
 
 
 def policy_light() -> Light:

@@ -31,6 +31,7 @@ def _first(first: FirstDifference) -> dict[str, Any]:
         "effect_step": first.effect_step,
         "effect_field": first.effect_field,
         "shows_in": list(first.shows_in),
+        "shared": first.shared,
         "traced_in": list(first.traced_in),
         "fields": [_field(difference) for difference in (first.what, *first.also)],
     }

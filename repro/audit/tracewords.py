@@ -14,7 +14,7 @@ from repro.audit.fingerprints import (
 )
 from repro.audit.sketches import Drift
 from repro.audit.tracepairs import RANDOM, STRUCTURE
-from repro.audit.wording import counted, listed
+from repro.audit.wording import capital, counted, listed
 
 _FIELDS: Final = {
     "order": "the order of samples",
@@ -109,6 +109,17 @@ def first_sentence(first: FirstDifference) -> str:
     return f"{_parting(first)}, in {what}: {cause_phrase(first)}.{_spread(first)}{_between(first)}"
 
 
+def short_sentence(first: FirstDifference) -> str:
+    """Say where the traces part and in what, for who asks no more."""
+    return f"{_parting(first)}, in {field_words(first.what.field)}."
+
+
+def rest_sentence(first: FirstDifference) -> str:
+    """Say what `short_sentence` leaves out."""
+    extent = extent_words(first.what)
+    return capital(f"{f'{extent}: ' if extent else ''}{cause_phrase(first)}.{_spread(first)}{_between(first)}")
+
+
 def where_sentence(first: FirstDifference) -> str:
     """Say where the traces part, and nothing more."""
     return f"{_parting(first)}.{_spread(first)}{_between(first)}"
@@ -122,7 +133,7 @@ def _spread(first: FirstDifference) -> str:
     if len(first.traced_in) < 2:
         return ""
     shared = " Ranks share their gradients: it may have come in through any of these."
-    hint = shared if len(first.shows_in) > 1 and first.what.field == "gradient" else ""
+    hint = shared if first.shared and first.what.field == "gradient" else ""
     if len(first.shows_in) == len(first.traced_in):
         return f" It shows in every process that traced this step, {len(first.traced_in)} in all.{hint}"
     return f" It shows in {listed(first.shows_in, 8)}, of {len(first.traced_in)} processes that traced this step.{hint}"

@@ -302,6 +302,12 @@ def test_a_report_tells_where_the_training_parts(make, replayed):
     report = replayed(original, replay)
     assert (words(report)[1], report.trace.tone) == ("DID-NOT-MATCH", "bad")
     assert report.trace.sentence == "The runs part at step 7 of optimizer.0 in main."
+    assert report.lights[1].sentence == "The runs part at step 7 of optimizer.0 in main, in the gradients."
+    assert (
+        report.lights[1]
+        .why[0]
+        .startswith("2 of 3 tensors: 0.weight [64, 3] float32 and 1 more: batch and weights were")
+    )
     facts = dict(report.trace.facts)
     assert (facts["In what"], facts["Equal before"]) == ("the gradients, 2 of 3 tensors", "up to step 6")
     assert facts["Tensors"] == "0.weight [64, 3] float32, 6.weight [10, 64] bfloat16"

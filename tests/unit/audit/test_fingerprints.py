@@ -168,7 +168,9 @@ def test_a_gradient_is_not_blamed_on_the_arithmetic_where_no_batch_was_told(make
     ranks = without(several(make, *RANKS), field="batch", process_key=RANKS[1])
     alone = make.altered(ranks, 5, "gradient", process_key=RANKS[0])
     assert first(ranks, alone).cause is Cause.GRADIENT_NUMERICS
+    assert not first(ranks, make.altered(alone, 5, "parameter", process_key=RANKS[1])).shared
     shared = make.altered(alone, 5, "gradient", process_key=RANKS[1])
+    assert first(ranks, shared).shared
     assert first(ranks, shared).cause is Cause.UNTOLD_INPUT
     assert "Ranks share their gradients: it may have come in through any of these." in first_sentence(
         first(ranks, shared)
