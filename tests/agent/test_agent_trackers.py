@@ -243,6 +243,7 @@ for mode in ('offline', 'disabled'):
     except Exception as error:
         print(type(error).__name__, error)
     run.finish()
+wandb.teardown()  # the service writes the file, and may still be at it
 from wandb.proto import wandb_internal_pb2
 def records(data):  # LevelDB's log: blocks of 32 KiB, records with checksum, length and whether they go on
     place, parts = 7, []
