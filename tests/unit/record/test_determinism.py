@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from repro.record import determinism, injection
+from repro.record import determinism, eventlog, injection
 from repro.record.capture import determinism as capture
 from repro.record.eventlog.kinds import Determinism, Events
 from repro.record.tracing import Tracing
@@ -96,3 +96,19 @@ def test_changes_and_operations_are_numbered_facts(context: Any, tmp_path: Path)
         "at t.py:3 in main",
     } == _facts(capture.after(context(tmp_path, events=events)).facts)
     assert () == capture.after(context(tmp_path, events=None)).facts
+
+
+def test_what_the_agent_tells_is_read_and_a_kind_that_nobody_knows_is_a_gap(write_log: Any) -> None:
+    told = {
+        "event": "determinism",
+        "kind": "operation",
+        "name": "put_",
+        "before": None,
+        "value": "warned",
+        "site": "a:1",
+    }
+    events = eventlog.read(write_log(told, {**told, "kind": "guess"}))
+    assert [("main", "operation", "put_", None, "warned", "a:1")] == [
+        (row.process_key, row.kind, row.name, row.before, row.value, row.site) for row in events.determinism
+    ]
+    assert ["1 lines of its event log could not be read"] == [gap.reason for gap in events.gaps]
