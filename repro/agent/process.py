@@ -198,13 +198,16 @@ class HandedOver:
 
 
 def awaits_key(program: Any, environment: Any) -> bool:
-    """Say whether a program is a Python that will wake an agent and has no key by its rank.
+    """Say whether a program is a Python that will wake an agent of this run and has no key by its rank.
 
     Args:
         program: Its path or name.
         environment: What it will be started with, a mapping of strings.
     """
-    if not os.path.basename(os.fsdecode(program)).startswith(_INTERPRETERS) or "REPRO_EVENTS" not in environment:
+    events = environment.get("REPRO_EVENTS")  # another folder is another run's: a recorder inside this one
+    if events is None or events != os.environ.get("REPRO_EVENTS"):
+        return False
+    if not os.path.basename(os.fsdecode(program)).startswith(_INTERPRETERS):
         return False
     rank = environment.get("RANK", "")
     return not rank.isdigit() or rank == environment.get("REPRO_PROCESS_RANK")
