@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from repro.record.capture import Context, Findings
+from repro.record.collection import no_collection
 
 
 def alongside(context: Context) -> Findings:
@@ -35,17 +32,5 @@ def after(context: Context) -> Findings:
     ahead = context.notes.get(__name__)
     if isinstance(ahead, HashedAhead):
         ahead.finish()
-    with _no_collection():
+    with no_collection():
         return datafiles.look(context)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from going over what there is of each file again and again: none of it is garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

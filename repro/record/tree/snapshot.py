@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -18,6 +16,7 @@ from repro.evidence.canonical import decode_path, encode_path
 from repro.evidence.model import CodeFile, Gap
 from repro.evidence.objects import Objects
 from repro.record import redact
+from repro.record.collection import no_collection
 from repro.record.statcache import StatCache
 from repro.record.tree.contents import Content, NotKeptError, Read, blob_ids, open_plain, read, store
 from repro.record.tree.worktree import Blob, Tree
@@ -102,7 +101,7 @@ def take(
         must_be_there: A tracked file that is gone is a gap too; else the user deleted it, as the diff says.
     """
     taking = _Taking(objects, root, tree, state, must_be_there, cache)
-    with _no_collection():
+    with no_collection():
         return taking.run()
 
 
@@ -139,18 +138,6 @@ def holds(objects: Objects, digest: str, size_bytes: int) -> bool:
         return os.stat(f"{objects.root}/{name[:2]}/{name[2:]}").st_size == size_bytes  # noqa: PTH116 - 50,000 of them
     except OSError:
         return False
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from going over 50,000 new objects again and again: none of them is garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Taking:
