@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -559,8 +558,8 @@ def test_declared_data_are_hashed_while_the_command_runs(
     )
     ctx = context(project, declared=("set",))
     data.alongside(ctx)
-    while len(read) < len(declared_set) or any(thread.name == "hash-ahead" for thread in threading.enumerate()):
-        time.sleep(0.01)
+    ctx.notes[data.__name__]._thread.join(timeout=60)
+    assert len(read) == len(declared_set)
     declared_set[1].write_bytes(b"new")
     ctx.patience.command_ended()
     found = data.after(ctx)
