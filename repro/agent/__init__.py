@@ -223,13 +223,18 @@ def disguise(wrapper: Any, original: Any, filename: str = "<frozen importlib._bo
     return wrapper
 
 
-def sha256(data: bytes) -> str:
-    """Return a SHA-256 in hexadecimal, by the interpreter's own implementation: `hashlib` loads OpenSSL."""
+def sha256_type() -> Any:
+    """Return the interpreter's own implementation of SHA-256: `hashlib` loads OpenSSL."""
     try:
-        from _sha2 import sha256 as digest  # type: ignore[import-not-found]
+        from _sha2 import sha256 as found  # type: ignore[import-not-found]
     except ImportError:
         try:
-            from _sha256 import sha256 as digest  # type: ignore[import-not-found]
+            from _sha256 import sha256 as found  # type: ignore[import-not-found]
         except ImportError:
-            from hashlib import sha256 as digest
-    return str(digest(data).hexdigest())
+            from hashlib import sha256 as found
+    return found
+
+
+def sha256(data: bytes) -> str:
+    """Return a SHA-256 in hexadecimal."""
+    return str(sha256_type()(data).hexdigest())

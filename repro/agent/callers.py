@@ -13,10 +13,38 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
 _OWN_FOLDER = os.path.dirname(__file__) + "/"
-_STANDARD_LIBRARY = os.path.dirname(os.__file__) + "/"
-_PACKAGE_FOLDERS = ("/site-packages/", "/dist-packages/")
+INSIDERS = (_OWN_FOLDER, "<frozen ")
+"""Starts of the file names of code that is the agent's, or frozen into the interpreter."""
+STANDARD_LIBRARY = os.path.dirname(os.__file__) + "/"
+PACKAGE_FOLDERS = ("/site-packages/", "/dist-packages/")
 
 AGENT, STANDARD, LIBRARY, USER = "agent", "standard", "library", "user"
+
+
+def outside(frame: Any, insiders: tuple[str, ...], passes_on: Optional[Callable[[Any], bool]] = None) -> Any:
+    """Return the innermost frame of code that is none of ours, or `None`.
+
+    Args:
+        frame: Where to begin.
+        insiders: Starts of the file names of other code to pass over, such as a library's folder.
+        passes_on: Says of a frame whether it only passes the call on, and is passed over too.
+    """
+    insiders = (*INSIDERS, *insiders)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(insiders) and not (passes_on and passes_on(frame)):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def place(frame: Any) -> str:
+    """Return `file:line` of a frame."""
+    return "<interpreter>:0" if frame is None else f"{encode_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def call_site(library: str) -> str:
+    """Return `file:line` of the innermost frame that is neither the agent's nor in the library."""
+    return place(outside(sys._getframe(1), (library,)))
 
 
 class Callers:
@@ -30,7 +58,7 @@ class Callers:
         self._through = tuple(
             start
             for name in through
-            for start in (f"{_STANDARD_LIBRARY}{name}.py", f"{_STANDARD_LIBRARY}{name}/", f"<frozen {name}>")
+            for start in (f"{STANDARD_LIBRARY}{name}.py", f"{STANDARD_LIBRARY}{name}/", f"<frozen {name}>")
         )
         self._kinds: dict[str, Optional[str]] = {}
 
@@ -53,9 +81,9 @@ class Callers:
             return None
         if name.startswith(_OWN_FOLDER) or "repro agent" in name:
             return AGENT
-        if any(folder in name for folder in _PACKAGE_FOLDERS):
+        if any(folder in name for folder in PACKAGE_FOLDERS):
             return LIBRARY
-        return STANDARD if name.startswith((_STANDARD_LIBRARY, "<frozen ")) else USER
+        return STANDARD if name.startswith((STANDARD_LIBRARY, "<frozen ")) else USER
 
 
 class StandIn:

@@ -17,6 +17,7 @@ import re
 import sys
 
 from . import disguise
+from .callers import INSIDERS, outside, place
 from .process import encode_path
 
 TYPE_CHECKING = False
@@ -39,7 +40,6 @@ _SETTERS = (
     *("use_deterministic_algorithms", "set_deterministic_debug_mode", "set_num_threads", "set_num_interop_threads"),
     *("set_float32_matmul_precision", "set_default_dtype"),
 )
-_OWN_FOLDER = os.path.dirname(__file__) + "/"
 
 
 def install(agent: Agent, torch: Any, library: str, settings: tuple[str, ...]) -> None:
@@ -161,7 +161,7 @@ class Determinism:
 
     def _by_torch(self) -> bool:
         """Say whether torch itself sets, as a worker of its DataLoader does; its context managers act for others."""
-        frame = _outside(sys._getframe(1), (_OWN_FOLDER, "<frozen "))
+        frame = outside(sys._getframe(1), (), _is_context_manager)
         name = frame.f_code.co_filename if frame is not None else ""
         return name.startswith(self._library) and not name.startswith(self._library + "backends/")
 
@@ -178,7 +178,7 @@ class Determinism:
             first.stand(warnings)
 
         def shown(args: Any, kwargs: Any) -> None:
-            first.shown(args[0], _outside(sys._getframe(1), (_OWN_FOLDER, "<frozen ")))
+            first.shown(args[0], outside(sys._getframe(1), (), _is_context_manager))
 
         subject = "determinism warnings"
         for name, before in (("_filters_mutated", mutated), ("_showwarnmsg", shown)):
@@ -219,15 +219,14 @@ class Determinism:
 
     def _site(self, frame: Any) -> str:
         """Return `file:line` of the innermost frame that is not ours, torch's or a context manager's."""
-        frame = _outside(frame, (_OWN_FOLDER, "<frozen ", self._library))
-        return "<interpreter>:0" if frame is None else f"{encode_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+        return place(outside(frame, (self._library,), _is_context_manager))
 
     def _site_of(self, error: BaseException) -> str:
         """Return `file:line` of the innermost place in an error's traceback that is not torch's."""
         site, step = "<interpreter>:0", error.__traceback__
         while step is not None:
             name = step.tb_frame.f_code.co_filename
-            if not name.startswith((_OWN_FOLDER, "<frozen ", self._library)):
+            if not name.startswith((*INSIDERS, self._library)):
                 site = f"{encode_path(name)}:{step.tb_lineno}"
             step = step.tb_next
         return site
@@ -278,11 +277,5 @@ def _operation(text: str) -> Optional[str]:
     return (found.group(1) or found.group(2))[:200] if found else None
 
 
-def _outside(frame: Any, folders: tuple[str, ...]) -> Any:
-    """Return the innermost frame whose file is in none of the folders and is no context manager's; or `None`."""
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(folders) and not name.endswith("/contextlib.py"):
-            return frame
-        frame = frame.f_back
-    return None
+def _is_context_manager(frame: Any) -> bool:
+    return bool(frame.f_code.co_filename.endswith("/contextlib.py"))

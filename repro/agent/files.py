@@ -12,6 +12,7 @@ import sys
 import time
 from stat import S_ISREG
 
+from .callers import PACKAGE_FOLDERS
 from .process import encode_path
 
 TYPE_CHECKING = False
@@ -26,7 +27,6 @@ MOST_PATHS = 1_000_000
 
 _CODE_ENDINGS = (".py", ".pyc", ".so")
 _COMPILED_FOLDER = "/__pycache__/"
-_PACKAGE_FOLDERS = ("/site-packages/", "/dist-packages/")
 
 
 class Files:
@@ -164,7 +164,7 @@ class Files:
 
         Compiled code stands for its source: whether Python reads the one or the other depends on who ran it before.
         """
-        if path.startswith(self._standard_library) or any(folder in path for folder in _PACKAGE_FOLDERS):
+        if path.startswith(self._standard_library) or any(folder in path for folder in PACKAGE_FOLDERS):
             return None
         folder, compiled, name = path.partition(_COMPILED_FOLDER)
         if not compiled:

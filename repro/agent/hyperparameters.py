@@ -11,7 +11,7 @@ import sys
 from _thread import _local
 
 from . import disguise
-from .process import encode_path
+from .callers import PACKAGE_FOLDERS, STANDARD_LIBRARY, outside, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ _LONGEST_INTEGER = 4_096
 """In bits; longer ones are written in hexadecimal, since Python refuses to write very long ones in decimal."""
 _FIELDS = "__dataclass_fields__"
 
-_OWN_FOLDER = os.path.dirname(__file__) + "/"
-_STANDARD_FOLDER = os.path.dirname(os.__file__) + "/"
 _PLAIN_MODULES = frozenset(
     ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "pathlib._local", "uuid", "zoneinfo")
 )
@@ -123,13 +121,10 @@ def caller(library: str, own: Any = None) -> tuple[str, str]:
         library: Path, or start of the paths, of the library's code.
         own: An object of the library: methods of its class, wherever that was written, are passed over too.
     """
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith((_OWN_FOLDER, library, "<frozen ")) and not _is_method_of(own, frame):
-            return f"{encode_path(file)}:{frame.f_lineno}", installed_package(file, frame.f_globals.get("__name__"))
-        frame = frame.f_back
-    return "<interpreter>:0", ""
+    frame = outside(sys._getframe(1), (library,), lambda frame: _is_method_of(own, frame))
+    if frame is None:
+        return place(frame), ""
+    return place(frame), installed_package(frame.f_code.co_filename, frame.f_globals.get("__name__"))
 
 
 def is_of_program(package: str, whole_command_line: bool) -> bool:
@@ -272,10 +267,10 @@ def _is_method_of(own: Any, frame: Any) -> bool:
 
 def installed_package(file: str, module: Any) -> str:
     """Return the top-level package that a file belongs to if pip has installed it, else ""."""
-    for mark in ("/site-packages/", "/dist-packages/"):
+    for mark in PACKAGE_FOLDERS:
         if mark in file:
             return file.rpartition(mark)[2].partition("/")[0].partition(".")[0]
-    if file.startswith(_STANDARD_FOLDER):
+    if file.startswith(STANDARD_LIBRARY):
         return "(standard library)"
     top = module.partition(".")[0] if isinstance(module, str) else "__main__"
     if top == "__main__":

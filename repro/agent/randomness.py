@@ -7,10 +7,10 @@ threads race, and what one of them draws must not shift what the others are give
 
 from __future__ import annotations
 
-import os
 import sys
 from _thread import get_ident
 
+from .callers import call_site
 from .process import encode_path
 
 TYPE_CHECKING = False
@@ -27,8 +27,6 @@ LONGEST_ARGUMENT = 200
 """How much is told of a seed that cannot be put back: an object of a class of the user's."""
 LONGEST_SEED = 10_000
 """Length of the text up to which a seed is kept whole: the 624 words of a Mersenne Twister's key fit in."""
-
-_OWN_FOLDER = os.path.dirname(__file__) + "/"
 
 
 class Randomness:
@@ -156,17 +154,6 @@ class Randomness:
     def _of(process_key: str, section: Any) -> dict[str, Any]:
         found = section.get(process_key) if isinstance(section, dict) else None
         return found if isinstance(found, dict) else {}
-
-
-def call_site(library: str) -> str:
-    """Return `file:line` of the innermost frame that is neither the agent's nor in the library."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith((_OWN_FOLDER, library, "<frozen ")):
-            return f"{encode_path(name)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "<interpreter>:0"
 
 
 def exact_text(argument: Any) -> Optional[str]:

@@ -7,7 +7,7 @@ own: `add_hparams` makes one.
 from __future__ import annotations
 
 from . import hyperparameters, metrics
-from .randomness import call_site
+from .callers import call_site
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

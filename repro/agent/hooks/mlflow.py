@@ -9,7 +9,7 @@ from __future__ import annotations
 from _thread import _local
 
 from .. import disguise, hyperparameters, metrics
-from ..randomness import call_site
+from ..callers import call_site
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

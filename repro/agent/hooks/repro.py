@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import disguise, hyperparameters, metrics
-from ..randomness import call_site
+from ..callers import call_site
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ The step is the run's own: it rises with each `log` that commits. The service th
 from __future__ import annotations
 
 from .. import disguise, hyperparameters, metrics
-from ..randomness import call_site
+from ..callers import call_site
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
+from .. import sha256_type
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-
-def _sha256() -> Any:
-    try:
-        from _sha2 import sha256  # type: ignore[import-not-found]
-    except ImportError:
-        try:
-            from _sha256 import sha256  # type: ignore[import-not-found]
-        except ImportError:
-            from hashlib import sha256
-    return sha256
 
 
 def _blake2b() -> Any:
@@ -26,5 +17,5 @@ def _blake2b() -> Any:
     return blake2b
 
 
-sha256 = _sha256()
+sha256 = sha256_type()
 blake2b = _blake2b()
