@@ -1,5 +1,6 @@
 -- The manifest of one run, version 1: one DuckDB file, written once, never changed.
--- One table per class of repro/evidence/model.py and training.py, which describe each column in full; a test holds them together.
+-- One table per class of repro/evidence/model.py, lineage.py, training.py and states.py, which describe each column in full;
+-- a test holds them together.
 -- Times are UTC, ISO 8601 with microseconds and a Z. Digests are 'sha256:' and 64 hexadecimal digits.
 -- Keys are checked by the reader: an index for each would make a small manifest half as large again.
 
@@ -226,7 +227,7 @@ CREATE TABLE fingerprint (
     anchor VARCHAR NOT NULL,
     step BIGINT NOT NULL,
     place BIGINT NOT NULL,                  -- in causal order
-    field VARCHAR NOT NULL,                 -- order, batch, rng.…, weight, gradient, hyperparameter, parameter, state, sketch
+    field VARCHAR NOT NULL,                 -- order, batch, rng.…, weight, buffer, gradient, hyperparameter, parameter, state, sketch
     words VARCHAR NOT NULL,                 -- 16 hexadecimal digits a tensor, or 16 dashes
     at_seconds DOUBLE NOT NULL              -- since the process started
 );
@@ -240,6 +241,102 @@ CREATE TABLE hyperparameter (
     ordinal BIGINT NOT NULL,
     value VARCHAR NOT NULL,                 -- secrets are '<redacted>'
     site VARCHAR NOT NULL                   -- file:line of the caller
+);
+
+-- Trees of modules that the run trained, as they were before a step: docs/adr/0011-checkpoints-models-and-operations.md.
+-- Key: process_key, ordinal.
+CREATE TABLE model (
+    process_key VARCHAR NOT NULL,
+    ordinal BIGINT NOT NULL,
+    anchor VARCHAR NOT NULL,                -- whose parameters are in it
+    step BIGINT NOT NULL,                   -- 0: the initial values
+    class_name VARCHAR NOT NULL,            -- of the outermost module
+    digest VARCHAR NOT NULL                 -- over the structure and the values
+);
+
+-- The modules of a model.
+-- Key: process_key, model, place.
+CREATE TABLE model_module (
+    process_key VARCHAR NOT NULL,
+    model BIGINT NOT NULL,                  -- ordinal of the model
+    place BIGINT NOT NULL,                  -- 0 is the outermost
+    path VARCHAR NOT NULL,
+    class_name VARCHAR NOT NULL
+);
+
+-- The tensors of a model, and what they held.
+-- Key: process_key, model, place.
+CREATE TABLE model_tensor (
+    process_key VARCHAR NOT NULL,
+    model BIGINT NOT NULL,                  -- ordinal of the model
+    place BIGINT NOT NULL,
+    name VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,                  -- parameter, frozen, buffer
+    shape VARCHAR NOT NULL,
+    dtype VARCHAR NOT NULL,
+    device VARCHAR NOT NULL,
+    word VARCHAR NOT NULL                   -- 16 hexadecimal digits, or 16 dashes
+);
+
+-- Files of tensors that the run wrote or read.
+-- Key: process_key, ordinal.
+CREATE TABLE checkpoint (
+    process_key VARCHAR NOT NULL,
+    ordinal BIGINT NOT NULL,
+    action VARCHAR NOT NULL,                -- written, read
+    path VARCHAR NOT NULL,                  -- as in data_file; empty: no file
+    library VARCHAR NOT NULL,
+    steps VARCHAR NOT NULL,                 -- such as {"optimizer.0":12}
+    tensor_count BIGINT NOT NULL,
+    digest VARCHAR NOT NULL,                -- over its tensors, whatever the format of the file
+    file_digest VARCHAR,
+    at_seconds DOUBLE NOT NULL              -- since the process started
+);
+
+-- The tensors in a checkpoint.
+-- Key: process_key, checkpoint, place.
+CREATE TABLE checkpoint_tensor (
+    process_key VARCHAR NOT NULL,
+    checkpoint BIGINT NOT NULL,             -- ordinal of the checkpoint
+    place BIGINT NOT NULL,
+    name VARCHAR NOT NULL,
+    shape VARCHAR NOT NULL,
+    dtype VARCHAR NOT NULL,
+    word VARCHAR NOT NULL                   -- 16 hexadecimal digits, or 16 dashes
+);
+
+-- What a training that goes on from a checkpoint needs besides: generators, cursors of loaders, buckets of DDP.
+-- Key: process_key, checkpoint, name.
+CREATE TABLE checkpoint_state (
+    process_key VARCHAR NOT NULL,
+    checkpoint BIGINT NOT NULL,             -- ordinal of the checkpoint
+    name VARCHAR NOT NULL,
+    value VARCHAR NOT NULL                  -- a generator's state in base64; else JSON
+);
+
+-- Checkpoints that this run read and another recorded run wrote.
+-- Key: process_key, checkpoint.
+CREATE TABLE continuation (
+    process_key VARCHAR NOT NULL,
+    checkpoint BIGINT NOT NULL,             -- ordinal of the checkpoint that was read
+    from_run_id VARCHAR NOT NULL,
+    from_process_key VARCHAR NOT NULL,
+    from_checkpoint BIGINT NOT NULL,        -- ordinal of the checkpoint that was written there
+    matched_by VARCHAR NOT NULL,            -- file, content
+    steps VARCHAR NOT NULL                  -- since the first run of the chain, such as {"optimizer.0":112}
+);
+
+-- The operations of steps that were looked at operation by operation.
+-- Key: process_key, anchor, step, place.
+CREATE TABLE operation (
+    process_key VARCHAR NOT NULL,
+    anchor VARCHAR NOT NULL,
+    step BIGINT NOT NULL,
+    place BIGINT NOT NULL,                  -- in the order of the calls
+    name VARCHAR NOT NULL,                  -- such as aten::mm
+    inputs VARCHAR NOT NULL,                -- such as float32[64,10], float32[10,3]
+    words VARCHAR NOT NULL,                 -- 16 hexadecimal digits a tensor that it gave back or wrote to
+    site VARCHAR NOT NULL                   -- file:line of the caller; empty: autograd
 );
 
 -- How far a replay may be from this run, fixed when it was recorded.

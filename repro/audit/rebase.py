@@ -32,6 +32,8 @@ _PATH_TEXT = {
     "entropy": ("site",),
     "setting": ("value",),
     "hyperparameter": ("value", "site"),
+    "checkpoint": ("path",),
+    "operation": ("site",),
 }
 """Columns that may hold a path, by table; a prefix that is not there changes nothing.
 
@@ -85,7 +87,12 @@ def rebase(record: Record) -> Record:
     run = replace(record.run, argv=tuple(map(turn_back, record.run.argv)), root=turn_back(record.run.root))
     # An environment that lay inside the tree does so again once its prefix is turned back.
     inside = f"{run.root}/"
-    for name, column in (("data_files", "path"), ("data_files", "dataset"), ("datasets", "name")):
+    for name, column in (
+        ("data_files", "path"),
+        ("data_files", "dataset"),
+        ("datasets", "name"),
+        ("checkpoints", "path"),
+    ):
         tables[name] = tuple(_relative(row, column, inside) for row in tables[name])
     return replace(record, run=run, **tables)
 

@@ -54,6 +54,14 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "traced_tensor": ("process_key", "anchor", "step", "ordinal"),
     "fingerprint": ("process_key", "anchor", "step", "place"),
     "hyperparameter": ("process_key", "source", "name", "ordinal"),
+    "model": ("process_key", "ordinal"),
+    "model_module": ("process_key", "model", "place"),
+    "model_tensor": ("process_key", "model", "place"),
+    "checkpoint": ("process_key", "ordinal"),
+    "checkpoint_tensor": ("process_key", "checkpoint", "place"),
+    "checkpoint_state": ("process_key", "checkpoint", "name"),
+    "continuation": ("process_key", "checkpoint"),
+    "operation": ("process_key", "anchor", "step", "place"),
     "tolerance": ("metric",),
 }
 """The key of each table, as the DDL's comments say; a test holds the two together."""

@@ -102,8 +102,8 @@ class Fingerprint:
     place: int
     """Among what was told of this step, from 0, in causal order: the first place to differ is where two runs part."""
     field: str
-    """`order`, `batch`, `rng.torch`, `rng.cuda.0`, `rng.numpy`, `rng.python`, `weight`, `gradient`, `hyperparameter`,
-    `parameter`, `state` or `sketch`."""
+    """`order`, `batch`, `rng.torch`, `rng.cuda.0`, `rng.numpy`, `rng.python`, `weight`, `buffer`, `gradient`,
+    `hyperparameter`, `parameter`, `state` or `sketch`."""
     words: str
     """16 hexadecimal digits for each tensor of the list, or for the one thing that the field is; 16 dashes where a
     tensor has nothing, as a gradient that is `None`. Of a `sketch`, the big-endian bits of 8 float64."""

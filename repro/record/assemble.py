@@ -89,6 +89,14 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
         traced_tensors=tuple(row for rows in events.traced_tensors.values() for row in rows),
         fingerprints=tuple(_first(events.fingerprints, lambda f: (f.process_key, f.anchor, f.step, f.place))),
         hyperparameters=tuple(_first(events.hyperparameters, lambda h: (h.process_key, h.source, h.name, h.ordinal))),
+        models=tuple(_first(events.models, lambda m: (m.process_key, m.ordinal))),
+        model_modules=tuple(_first(events.model_modules, lambda m: (m.process_key, m.model, m.place))),
+        model_tensors=tuple(_first(events.model_tensors, lambda t: (t.process_key, t.model, t.place))),
+        checkpoints=tuple(_first(events.checkpoints, lambda c: (c.process_key, c.ordinal))),
+        checkpoint_tensors=tuple(_first(events.checkpoint_tensors, lambda t: (t.process_key, t.checkpoint, t.place))),
+        checkpoint_states=tuple(_first(events.checkpoint_states, lambda s: (s.process_key, s.checkpoint, s.name))),
+        continuations=tuple(_first(findings.continuations, lambda c: (c.process_key, c.checkpoint))),
+        operations=tuple(_first(events.operations, lambda o: (o.process_key, o.anchor, o.step, o.place))),
         tolerances=tuple(_first(identity.tolerances, lambda t: t.metric)),
     )
 

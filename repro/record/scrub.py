@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from repro.evidence.model import (
+    Checkpoint,
+    CheckpointTensor,
     DataFile,
     Dataset,
     Entropy,
     Fact,
     Gap,
     Hyperparameter,
+    ModelTensor,
+    Operation,
     Package,
     Program,
     Record,
@@ -24,6 +28,8 @@ from repro.evidence.model import (
     TracedTensor,
 )
 from repro.record import redact
+
+_Tensor = TypeVar("_Tensor", TracedTensor, ModelTensor, CheckpointTensor)
 
 _OPAQUE: Final = ("commitment", "stream")
 """Topics whose values are digests."""
@@ -41,8 +47,12 @@ def clean(record: Record) -> Record:
         programs=tuple(map(_program, record.programs)),
         seeds=tuple(map(_seed, record.seeds)),
         entropy=tuple(map(_entropy, record.entropy)),
-        traced_tensors=tuple(map(_traced_tensor, record.traced_tensors)),
+        traced_tensors=tuple(map(_named, record.traced_tensors)),
         hyperparameters=tuple(map(_hyperparameter, record.hyperparameters)),
+        model_tensors=tuple(map(_named, record.model_tensors)),
+        checkpoints=tuple(map(_checkpoint, record.checkpoints)),
+        checkpoint_tensors=tuple(map(_named, record.checkpoint_tensors)),
+        operations=tuple(map(_operation, record.operations)),
     )
 
 
@@ -88,7 +98,7 @@ def _entropy(entropy: Entropy) -> Entropy:
     return entropy if site == entropy.site else replace(entropy, site=site)
 
 
-def _traced_tensor(tensor: TracedTensor) -> TracedTensor:
+def _named(tensor: _Tensor) -> _Tensor:
     name = _tokens(tensor.name)
     return tensor if name == tensor.name else replace(tensor, name=name)
 
@@ -96,3 +106,13 @@ def _traced_tensor(tensor: TracedTensor) -> TracedTensor:
 def _hyperparameter(given: Hyperparameter) -> Hyperparameter:
     value = redact.value(given.name, given.value)
     return replace(given, name=_tokens(given.name), value=value, site=_tokens(given.site))
+
+
+def _checkpoint(written: Checkpoint) -> Checkpoint:
+    path = redact.url(written.path) if "://" in written.path else written.path
+    return written if path == written.path else replace(written, path=path)
+
+
+def _operation(called: Operation) -> Operation:
+    site = _tokens(called.site)
+    return called if site == called.site else replace(called, site=site)

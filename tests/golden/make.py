@@ -15,7 +15,11 @@ from pathlib import Path
 
 from repro.evidence import seal
 from repro.evidence.model import (
+    Checkpoint,
+    CheckpointState,
+    CheckpointTensor,
     CodeFile,
+    Continuation,
     DataFile,
     Dataset,
     Entropy,
@@ -26,6 +30,10 @@ from repro.evidence.model import (
     GeneratorState,
     Hyperparameter,
     Metric,
+    Model,
+    ModelModule,
+    ModelTensor,
+    Operation,
     Package,
     PackageChange,
     Process,
@@ -162,6 +170,70 @@ def sample(run_id: str, objects: Objects) -> Record:
             ),
             Hyperparameter(
                 process_key="main", source="argparse", name="token", ordinal=0, value="<redacted>", site="t.py:5"
+            ),
+        ),
+        models=(Model(process_key="main", ordinal=0, anchor="optimizer.0", step=0, class_name="t.Net", digest=DIGEST),),
+        model_modules=(ModelModule(process_key="main", model=0, place=0, path="", class_name="t.Net"),),
+        model_tensors=(
+            ModelTensor(
+                process_key="main",
+                model=0,
+                place=0,
+                name="weight",
+                kind="parameter",
+                shape="[2, 3]",
+                dtype="float32",
+                device="cpu",
+                word="0123456789abcdef",
+            ),
+        ),
+        checkpoints=(
+            Checkpoint(
+                process_key="main",
+                ordinal=0,
+                action="read",
+                path="start.pt",
+                library="torch",
+                steps="{}",
+                tensor_count=1,
+                digest=DIGEST,
+                file_digest=None,
+                at_seconds=0.25,
+            ),
+        ),
+        checkpoint_tensors=(
+            CheckpointTensor(
+                process_key="main",
+                checkpoint=0,
+                place=0,
+                name="model.weight",
+                shape="[2, 3]",
+                dtype="float32",
+                word="0123456789abcdef",
+            ),
+        ),
+        checkpoint_states=(CheckpointState(process_key="main", checkpoint=0, name="rng.torch", value="AAAA"),),
+        continuations=(
+            Continuation(
+                process_key="main",
+                checkpoint=0,
+                from_run_id="20260228T090000Z-000000000000",
+                from_process_key="main",
+                from_checkpoint=3,
+                matched_by="content",
+                steps='{"optimizer.0":112}',
+            ),
+        ),
+        operations=(
+            Operation(
+                process_key="main",
+                anchor="optimizer.0",
+                step=0,
+                place=0,
+                name="aten::mm",
+                inputs="float32[64,10], float32[10,3]",
+                words="0123456789abcdef",
+                site="t.py:12",
             ),
         ),
         tolerances=(Tolerance(metric="loss", absolute=1e-6),),

@@ -23,6 +23,7 @@ from typing import Final, Literal
 
 from repro.evidence.model import (
     CodeFile,
+    Continuation,
     DataFile,
     Dataset,
     Fact,
@@ -55,6 +56,7 @@ class Findings:
     datasets: tuple[Dataset, ...] = ()
     file_changes: tuple[FileChange, ...] = ()
     programs: tuple[Program, ...] = ()
+    continuations: tuple[Continuation, ...] = ()
     withdrawn: tuple[str, ...] = ()
     """Paths of code files, found earlier, whose bytes were lost after all: they have no row, and a gap names each."""
 

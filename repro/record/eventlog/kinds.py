@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from repro.evidence.model import (
+    Checkpoint,
+    CheckpointState,
+    CheckpointTensor,
     Entropy,
     Fingerprint,
     Gap,
     GeneratorState,
     Hyperparameter,
     Metric,
+    Model,
+    ModelModule,
+    ModelTensor,
+    Operation,
     Seed,
     Setting,
     TracedTensor,
@@ -129,6 +136,13 @@ class Events:
     chains: dict[str, str] = field(default_factory=dict)
     """Process key to the last link of its trace's chain, or `BROKEN`; of the processes that traced something."""
     hyperparameters: list[Hyperparameter] = field(default_factory=list)
+    models: list[Model] = field(default_factory=list)
+    model_modules: list[ModelModule] = field(default_factory=list)
+    model_tensors: list[ModelTensor] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    checkpoint_tensors: list[CheckpointTensor] = field(default_factory=list)
+    checkpoint_states: list[CheckpointState] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
     mapped: set[str] = field(default_factory=set)
     """Paths of what any process had mapped as code when it said goodbye."""
     gaps: list[Gap] = field(default_factory=list)
@@ -143,5 +157,9 @@ class Log:
     chain: Chain
     places: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Anchor and step to the fields that were told of it so far."""
+    operations: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Anchor and step to the operations that were told of it so far."""
+    told: Counter[str] = field(default_factory=Counter)
+    """Models and checkpoints that were told so far."""
     configured: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Source and name to the values that were given so far."""

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, cast
 
 from repro.evidence.model import Entropy, Gap, GeneratorState, Metric, Seed, Setting
 from repro.record.eventlog.kinds import Determinism, Log, Open, Remove, Rename, Spawn, Start
+from repro.record.eventlog.states import on_checkpoint, on_model, on_operation
 from repro.record.eventlog.trace import on_hyperparameter, on_tensors, on_trace
 from repro.record.eventlog.values import integer, maybe_integer, named_moment, real, text, words
 
@@ -196,6 +197,9 @@ READERS: Final[dict[str, Callable[[Log, Mapping[str, Any]], None]]] = {
     "tensors": on_tensors,
     "trace": on_trace,
     "hyperparameter": on_hyperparameter,
+    "model": on_model,
+    "checkpoint": on_checkpoint,
+    "operation": on_operation,
     "mapped": _on_mapped,
     "gap": _on_gap,
 }

@@ -8,14 +8,14 @@ from typing import Any
 
 from repro.evidence.model import Fingerprint, Gap, Hyperparameter, TracedTensor
 from repro.record.eventlog.kinds import Log
-from repro.record.eventlog.values import fingerprints, integer, link, real, text, words
+from repro.record.eventlog.values import fingerprints, integer, link, real, shape, text, words
 
 
 def on_tensors(log: Log, event: Mapping[str, Any]) -> None:
     """Read the list of tensors that later fingerprints are of."""
     key, anchor, step = log.start.process_key, text(event["anchor"]), integer(event["step"])
     names, dtypes, devices = words(event["names"]), words(event["dtypes"]), words(event["devices"])
-    shapes = [_shape(shape) for shape in event["shapes"]]
+    shapes = [shape(each) for each in event["shapes"]]
     log.events.traced_tensors[key, anchor, step] = tuple(
         TracedTensor(
             process_key=key,
@@ -23,18 +23,12 @@ def on_tensors(log: Log, event: Mapping[str, Any]) -> None:
             step=step,
             ordinal=ordinal,
             name=name,
-            shape=shape,
+            shape=extent,
             dtype=dtype,
             device=device,
         )
-        for ordinal, (name, shape, dtype, device) in enumerate(zip(names, shapes, dtypes, devices, strict=True))
+        for ordinal, (name, extent, dtype, device) in enumerate(zip(names, shapes, dtypes, devices, strict=True))
     )
-
-
-def _shape(value: object) -> str:
-    if not isinstance(value, list):
-        raise TypeError("not a shape")
-    return str([integer(length) for length in value])
 
 
 def on_trace(log: Log, event: Mapping[str, Any]) -> None:

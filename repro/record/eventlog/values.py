@@ -80,6 +80,33 @@ def named_moment(value: Any) -> Moment:
     return moment
 
 
+def shape(value: object) -> str:
+    """Return the extents of a tensor as text, such as `[64, 3]`.
+
+    Raises:
+        TypeError: It is no list of counts.
+    """
+    if not isinstance(value, list):
+        raise TypeError("not a shape")
+    return str([integer(length) for length in value])
+
+
+def maybe_digest(value: object) -> str | None:
+    """Return a digest, or `None`.
+
+    Raises:
+        TypeError: It is neither, nor a text.
+        ValueError: It is a text of another form.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    if not value.startswith("sha256:"):
+        raise ValueError("not a digest")
+    return f"sha256:{link(value.removeprefix('sha256:'))}"
+
+
 def link(value: object) -> str:
     """Return a SHA-256: 64 hexadecimal digits.
 
