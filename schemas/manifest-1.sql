@@ -35,7 +35,11 @@ CREATE TABLE process (
     rank BIGINT,
     world_size BIGINT,
     started_at VARCHAR NOT NULL,
-    ended_at VARCHAR                        -- NULL: it did not say goodbye
+    ended_at VARCHAR,                       -- NULL: it did not say goodbye
+    attempt BIGINT NOT NULL,                -- how often its group of ranks had been started again before
+    exit_code BIGINT,                       -- what its parent was told when it waited for it
+    signal VARCHAR,                         -- such as SIGKILL, likewise
+    exited_at VARCHAR                       -- when its parent was told
 );
 
 -- Named facts about code, data, environment, variables, hardware, streams, randomness, the trace.

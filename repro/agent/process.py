@@ -1,7 +1,7 @@
 """Which process this is: its key, and what the start event tells.
 
 Keys name roles, not pids, so that a recording and its replay line up: `main`, `main/fork.1`, `main/rank0`,
-`main/worker.py.1`. A key is claimed by making a directory of that name below `<events>/claims`, which only one
+`main/worker.py.1`; `main/rank0@1` is rank 0 of a group that an elastic launcher started again. A key is claimed by making a directory of that name below `<events>/claims`, which only one
 process can. A process that starts a Python one claims its key for it (`REPRO_CLAIMED_KEY`), since children that are
 started together would race for their numbers. It is the first to wake with that key that has it.
 """
@@ -79,6 +79,7 @@ class Identity:
         self.argv = command_line()
         self.parent_key: Optional[str] = os.environ.get("REPRO_PROCESS_KEY")
         self._rank = _integer("RANK")
+        self._attempt = _integer("TORCHELASTIC_RESTART_COUNT") or 0
         self._lending = RLock()
         self.key = self._handed_key() or self._own_key()
         self._publish()
@@ -123,6 +124,7 @@ class Identity:
             "rank": self._rank,
             "local_rank": _integer("LOCAL_RANK"),
             "world_size": _integer("WORLD_SIZE"),
+            "attempt": self._attempt,
             "started_at": time.time(),
             "forked": self.forked,
             "hash_randomization": bool(sys.flags.hash_randomization),
@@ -146,7 +148,7 @@ class Identity:
         else:
             prefix = self.parent_key + "/"
         if self._rank is not None and self._rank != _integer("REPRO_PROCESS_RANK"):
-            key = f"{prefix}rank{self._rank}"
+            key = f"{prefix}rank{self._rank}" + (f"@{self._attempt}" if self._attempt > 0 else "")
             return key if self._take(key) else self._claim(key, 2)
         return self._claim(prefix + encode_path(label(self.argv)))
 

@@ -130,6 +130,14 @@ class Process:
     started_at: str
     ended_at: str | None
     """`None` when the process did not say goodbye: it was killed, or left by `os._exit`."""
+    attempt: int = 0
+    """How often an elastic launcher had started its group of ranks again before; 0 for the first start."""
+    exit_code: int | None = None
+    """What its parent was told when it waited for it; `None` where a signal ended it, or nobody was seen to wait."""
+    signal: str | None = None
+    """Name of the signal that ended it, such as `SIGKILL`, as its parent was told."""
+    exited_at: str | None = None
+    """When its parent was told, which may be a little later than its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from repro.evidence.model import DataFile, Fact, Gap, Process, Record, Run, Stat
 from repro.evidence.times import utc
 from repro.record import redact
 from repro.record.capture import Findings, observed
-from repro.record.eventlog import Events, Start
+from repro.record.eventlog import Events, Exit, Start
 
 _Row = TypeVar("_Row")
 _PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*(t|d)?$")
@@ -182,10 +182,25 @@ def _processes(events: Events) -> tuple[tuple[Process, ...], list[Gap]]:
     counts = Counter(start.process_key for start in events.starts)
     reason = "more than one process reported under this name; they were taken as one"
     gaps = [Gap(topic="agent", subject=key, reason=reason) for key, count in counts.items() if count > 1]
-    return tuple(_process(start, events.ended_at.get(start.process_key)) for start in starts), gaps
+    exits = _exits(starts, events.exits)
+    rows = (_process(s, events.ended_at.get(s.process_key), exits.get(s.process_key)) for s in starts)
+    return tuple(rows), gaps
 
 
-def _process(start: Start, ended_at: float | None) -> Process:
+def _exits(starts: Iterable[Start], exits: Iterable[Exit]) -> dict[str, Exit]:
+    """Return how processes ended, as their parents were told: of the processes of a number, the last before that."""
+    found: dict[str, Exit] = {}
+    by_pid: dict[int, list[Start]] = {}
+    for start in starts:
+        by_pid.setdefault(start.pid, []).append(start)
+    for each in exits:
+        before = [start for start in by_pid.get(each.pid, ()) if start.started_at <= each.at]
+        if before:
+            found.setdefault(max(before, key=attrgetter("started_at")).process_key, each)
+    return found
+
+
+def _process(start: Start, ended_at: float | None, told: Exit | None) -> Process:
     return Process(
         process_key=start.process_key,
         parent_key=start.parent_key,
@@ -197,6 +212,10 @@ def _process(start: Start, ended_at: float | None) -> Process:
         world_size=start.world_size,
         started_at=utc(start.started_at),
         ended_at=None if ended_at is None else utc(ended_at),
+        attempt=start.attempt,
+        exit_code=None if told is None or told.status < 0 else told.status,
+        signal=None if told is None or told.status >= 0 else _signal_name(-told.status),
+        exited_at=None if told is None else utc(told.at),
     )
 
 

@@ -252,6 +252,10 @@ def process(key: str, parent: str | None, pid: int) -> Process:
         world_size=None,
         started_at="2026-03-01T09:00:00.100000Z",
         ended_at=None if parent else "2026-03-01T09:00:12.000000Z",
+        attempt=0 if parent is None else 1,
+        exit_code=None,
+        signal=None if parent is None else "SIGKILL",
+        exited_at=None if parent is None else "2026-03-01T09:00:11.250000Z",
     )
 
 

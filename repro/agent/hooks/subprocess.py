@@ -1,7 +1,8 @@
-"""Python processes started by `subprocess`: their keys are claimed here, in the order in which they are started.
+"""Processes started by `subprocess`: keys of Python ones are claimed in the order in which they are started; and ends.
 
 A shell, or a program that starts Python in its turn, hands no key on: what runs below it claims its own, in the order
-in which it wakes.
+in which it wakes. How a child ended is told when the standard library is told: a launcher thus says what became of
+its ranks, which a rank that is killed cannot.
 """
 
 from __future__ import annotations
@@ -43,6 +44,21 @@ def install(module: Any, agent: Agent) -> None:
             raise
 
     module.Popen.__init__ = disguise(__init__, original)
+    _watch_ends(module.Popen, agent)
+
+
+def _watch_ends(popen: Any, agent: Agent) -> None:
+    """Tell how each child ended. `_handle_exitstatus` is what every way of waiting for one comes to."""
+    original = popen._handle_exitstatus
+
+    def _handle_exitstatus(self: Any, *args: Any, **kwargs: Any) -> Any:
+        known = self.returncode
+        found = original(self, *args, **kwargs)
+        if known is None and isinstance(self.returncode, int):
+            agent.emit("exit", pid=self.pid, status=self.returncode, at=agent.seconds())
+        return found
+
+    popen._handle_exitstatus = disguise(_handle_exitstatus, original)
 
 
 def _claim(args: Any, kwargs: Any, agent: Agent) -> Optional[str]:

@@ -15,11 +15,11 @@ from repro.evidence.canonical import storable
 from repro.evidence.model import Gap
 from repro.record.eventlog import metrics
 from repro.record.eventlog.chain import BROKEN, Chain
-from repro.record.eventlog.kinds import Events, Log, Open, Remove, Rename, Spawn, Start
+from repro.record.eventlog.kinds import Events, Exit, Log, Open, Remove, Rename, Spawn, Start
 from repro.record.eventlog.readers import READERS, start_of
 from repro.record.eventlog.trace import close_chain
 
-__all__ = ["BROKEN", "Events", "Open", "Remove", "Rename", "Spawn", "Start", "first_start", "read"]
+__all__ = ["BROKEN", "Events", "Exit", "Open", "Remove", "Rename", "Spawn", "Start", "first_start", "read"]
 
 _PIECE_BYTES: Final = 1024 * 1024
 """Of a log that are read at once, up to the end of a line: logs of gigabytes are never in memory whole."""

@@ -46,6 +46,18 @@ class Start:
     world_size: int | None
     started_at: float
     """Seconds since the epoch."""
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """A process was told how a child of its ended."""
+
+    pid: int
+    status: int
+    """An exit code, or the negative number of a signal."""
+    at: float
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +134,7 @@ class Events:
     canaries: set[str] = field(default_factory=set)
     """Keys of the processes whose agent opened the canary, and saw itself do it."""
     spawns: list[Spawn] = field(default_factory=list)
+    exits: list[Exit] = field(default_factory=list)
     seeds: list[Seed] = field(default_factory=list)
     substituted: list[tuple[str, str]] = field(default_factory=list)
     """Process key and function or stream, where a replay put the recorded value in place of another."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, cast
 
 from repro.evidence.model import Entropy, Gap, GeneratorState, Metric, Seed, Setting
-from repro.record.eventlog.kinds import Determinism, Log, Open, Remove, Rename, Spawn, Start
+from repro.record.eventlog.kinds import Determinism, Exit, Log, Open, Remove, Rename, Spawn, Start
 from repro.record.eventlog.states import on_checkpoint, on_model, on_operation
 from repro.record.eventlog.trace import on_hyperparameter, on_tensors, on_trace
 from repro.record.eventlog.values import integer, maybe_integer, named_moment, real, text, words
@@ -37,6 +37,7 @@ def start_of(event: Mapping[str, Any]) -> Start:
         rank=maybe_integer(event.get("rank")),
         world_size=maybe_integer(event.get("world_size")),
         started_at=real(event["started_at"]),
+        attempt=integer(event.get("attempt", 0)),
     )
 
 
@@ -93,6 +94,13 @@ def _on_spawn(log: Log, event: Mapping[str, Any]) -> None:
     log.events.spawns.append(
         Spawn(process_key=log.start.process_key, executable=text(event["executable"] or ""), argv=argv)
     )
+
+
+def _on_exit(log: Log, event: Mapping[str, Any]) -> None:
+    status = event["status"]
+    if type(status) is not int or not -64 <= status <= 255:
+        raise ValueError("not a status")
+    log.events.exits.append(Exit(pid=integer(event["pid"]), status=status, at=_moment(log, event)))
 
 
 def _on_seed(log: Log, event: Mapping[str, Any]) -> None:
@@ -188,6 +196,7 @@ READERS: Final[dict[str, Callable[[Log, Mapping[str, Any]], None]]] = {
     "remove": _on_remove,
     "canary": _on_canary,
     "spawn": _on_spawn,
+    "exit": _on_exit,
     "seed": _on_seed,
     "entropy": _on_entropy,
     "generator": _on_generator,
