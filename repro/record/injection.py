@@ -14,6 +14,7 @@ from repro.evidence.model import Fact
 from repro.record import determinism, tracing
 from repro.record.capture import observed
 from repro.record.determinism import Mode
+from repro.record.excerpt import OPERATIONS_VARIABLE, STEPS_VARIABLE, WHOLE, Excerpt
 from repro.record.tracing import Tracing
 
 INJECT: Final = Path(repro.__file__).parent / "agent" / "inject"
@@ -24,6 +25,8 @@ _AGENT_VARIABLES: Final = (
     tracing.EVERY_VARIABLE,
     tracing.BUDGET_VARIABLE,
     determinism.VARIABLE,
+    STEPS_VARIABLE,
+    OPERATIONS_VARIABLE,
 )
 
 
@@ -43,11 +46,16 @@ def without_agent(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_agent(
-    environment: Mapping[str, str], events: Path, entropy: Path | None, wanted: Tracing, mode: Mode = "off"
+    environment: Mapping[str, str],
+    events: Path,
+    entropy: Path | None,
+    wanted: Tracing,
+    mode: Mode = "off",
+    part: Excerpt = WHOLE,
 ) -> tuple[dict[str, str], tuple[Fact, ...]]:
     """Return the command's environment, and the facts about what is chosen for it: the hash seed and what is traced."""
     path = [str(INJECT), *([environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else [])]
-    added = {"PYTHONPATH": os.pathsep.join(path), "REPRO_EVENTS": str(events), **wanted.variables()}
+    added = {"PYTHONPATH": os.pathsep.join(path), "REPRO_EVENTS": str(events), **wanted.variables(), **part.variables()}
     if entropy is not None:
         added["REPRO_ENTROPY"] = str(entropy)
     if mode != "off":
@@ -57,4 +65,4 @@ def with_agent(
         seed, source = str(1 + secrets.randbelow(2**32 - 1)), "chosen by repro"
     added["PYTHONHASHSEED"] = seed
     facts = observed("randomness", "hash_seed", storable(seed)), observed("randomness", "hash_seed_source", source)
-    return {**environment, **added}, (*facts, *wanted.facts())
+    return {**environment, **added}, (*facts, *wanted.facts(), *part.facts())

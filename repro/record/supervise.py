@@ -290,6 +290,7 @@ def supervise(
     kept_in: Path,
     *,
     stdout_fd: int = 1,
+    stderr_fd: int = 2,
     started: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Start a command and stay with it until it has ended.
@@ -299,14 +300,15 @@ def supervise(
         signals: From `signals.watch`.
         kept_in: An existing directory for `stdout.stream` and `stderr.stream`.
         stdout_fd: Where its standard output is copied to.
+        stderr_fd: Where its standard error is copied to.
         started: Called once it runs.
     """
     terminal = Terminal()
     wall_started_at, clock = time.time(), time.monotonic()
-    job = start(Wanted(stdout_is_terminal=os.isatty(stdout_fd), stderr_is_terminal=os.isatty(2)))
+    job = start(Wanted(stdout_is_terminal=os.isatty(stdout_fd), stderr_is_terminal=os.isatty(stderr_fd)))
     copiers = (
         Copier(job.stdout_fd, stdout_fd, kept_in / "stdout.stream"),
-        Copier(job.stderr_fd, 2, kept_in / "stderr.stream"),
+        Copier(job.stderr_fd, stderr_fd, kept_in / "stderr.stream"),
     )
     supervisor = _Supervisor(job, signals, terminal, copiers)
     supervisor.begin()

@@ -16,6 +16,7 @@ from repro.evidence.canonical import decode_path, storable
 from repro.evidence.model import Fact, Record
 from repro.evidence.store import RunDirectory, Store
 from repro.evidence.trust import trusted_keys
+from repro.record.excerpt import WHOLE, Excerpt
 from repro.record.recorder import Recorded, Request, record
 from repro.record.tracing import recorded
 from repro.replay import executors, packages, workspace
@@ -49,6 +50,10 @@ class Options:
     allow_unknown_signer: bool = False
     python: Path | None = None
     """The interpreter to build with."""
+    excerpt: Excerpt = WHOLE
+    """What part of the command to run."""
+    output_fd: int = 2
+    """Where what the command prints goes: standard output is for the verdict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +189,9 @@ def _request(original: Record, plan: Plan, place: Workspace, site: Site, options
         determinism=plan.determinism,
         facts=_facts(plan, site, (*place.mirrors, *moves), options),
         tracing=recorded(original),
-        stdout_fd=2,  # standard output is for the verdict
+        excerpt=options.excerpt,
+        stdout_fd=options.output_fd,
+        stderr_fd=options.output_fd,
         start=site.start,
     )
 
