@@ -42,7 +42,8 @@ CREATE TABLE process (
     exited_at VARCHAR                       -- when its parent was told
 );
 
--- Named facts about code, data, environment, variables, hardware, streams, randomness, the trace.
+-- Named facts about code, data, environment, variables, hardware, streams, randomness, the trace, and determinism: its
+-- mode, operation.N (no deterministic way, and the line that called it), change.N (a setting that the training changed).
 -- Key: topic, name.
 CREATE TABLE fact (
     topic VARCHAR NOT NULL,
@@ -172,13 +173,13 @@ CREATE TABLE seed (
     site VARCHAR NOT NULL                   -- file:line of the caller
 );
 
--- What unseeded generators started from.
+-- What unseeded generators started from, and the order in which folders were listed.
 -- Key: process_key, stream, ordinal.
 CREATE TABLE entropy (
     process_key VARCHAR NOT NULL,
-    stream VARCHAR NOT NULL,
+    stream VARCHAR NOT NULL,                -- such as torch.initial_seed, random.global, os.listdir FOLDER
     ordinal BIGINT NOT NULL,
-    value VARCHAR NOT NULL,
+    value VARCHAR NOT NULL,                 -- of a listing: SHA-256 of its sorted names, then their ranks as listed, in hex
     site VARCHAR NOT NULL
 );
 
@@ -275,7 +276,7 @@ CREATE TABLE model_tensor (
     model BIGINT NOT NULL,                  -- ordinal of the model
     place BIGINT NOT NULL,
     name VARCHAR NOT NULL,
-    kind VARCHAR NOT NULL,                  -- parameter, frozen, buffer
+    kind VARCHAR NOT NULL,                  -- parameter, frozen, untrained, buffer
     shape VARCHAR NOT NULL,
     dtype VARCHAR NOT NULL,
     device VARCHAR NOT NULL,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from repro.audit.diff import Diff
 from repro.audit.divergence import MetricComparison
+from repro.audit.models import model_rows
 from repro.audit.report import Check, Table
 from repro.audit.tabulate import NONE, table
 from repro.audit.underneath import software
@@ -181,6 +182,12 @@ def _of_record(record: Record) -> Iterator[Table]:
             )
             for row in record.processes
         ),
+    )
+    yield table(
+        "Models",
+        "What was trained, as it was before its first step; the digest is over structure and values.",
+        "Process:code, Steps of, Told, Class:code, Size, Digest:digest",
+        model_rows(record),
     )
     yield table(
         "Seeds",

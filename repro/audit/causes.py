@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from repro.audit.tracepairs import RANDOM, STRUCTURE
+from repro.audit.tracepairs import BUFFER, RANDOM, STRUCTURE
 
 
 class Cause(StrEnum):
@@ -29,6 +29,8 @@ class Cause(StrEnum):
     """The weights before the first step were others."""
     WEIGHTS_WRITTEN = "weights-written"
     """Something other than the optimizer wrote to the weights between two steps."""
+    BUFFERS = "buffers"
+    """Equal batches and weights, and other buffers, as running statistics: written to, or the forward pass differed."""
     WEIGHT_UPDATE = "weight-update"
     """Equal gradients, and other weights at the next step, where no optimizer object steps."""
     GRADIENT_NUMERICS = "gradient-numerics"
@@ -59,6 +61,10 @@ class Circumstances:
     """Whether the batch of the step was told."""
     update_known: bool
     """Whether the weights that the step before led to were told: by an optimizer."""
+    besides_weights: bool = False
+    """Of the field `buffer`: whether frozen or untrained parameters differ, not buffers alone."""
+    same_modules: bool = True
+    """Whether the models are of the same classes on both sides, as far as they were told."""
 
 
 _CAUSES = {
@@ -69,14 +75,20 @@ _CAUSES = {
     "parameter": Cause.OPTIMIZER_NUMERICS,
     "state": Cause.OPTIMIZER_STATE,
 }
+_OF_THE_MODEL = frozenset({"weight", BUFFER, "gradient", "parameter", "state"})
+"""Fields in which another model may show; the kinds before them have causes of their own."""
 
 
 def cause(known: Circumstances) -> Cause:
     """Return the kind of a first difference; a field that no schema foresees is `UNTRACED`."""
     if known.field.startswith(RANDOM):
         return Cause.RANDOM_STATE
+    if known.field in _OF_THE_MODEL and not known.same_modules:
+        return Cause.STRUCTURE
     if known.field == "weight":
         return _of_weights(known)
+    if known.field == BUFFER:
+        return _of_buffers(known)
     if known.field == "gradient":
         return _of_gradients(known)
     found = _CAUSES.get(known.field, Cause.UNTRACED)
@@ -90,6 +102,16 @@ def _of_weights(known: Circumstances) -> Cause:
     if not known.adjacent:
         return Cause.UNTRACED
     return Cause.WEIGHTS_WRITTEN if known.update_known else Cause.WEIGHT_UPDATE
+
+
+def _of_buffers(known: Circumstances) -> Cause:
+    if not known.adjacent:
+        return Cause.UNTRACED
+    if known.besides_weights:
+        return Cause.INITIAL_WEIGHTS if known.step == 0 else Cause.WEIGHTS_WRITTEN
+    if not known.weights_known:
+        return Cause.UNTRACED
+    return Cause.BUFFERS if known.batch_known else Cause.UNTOLD_INPUT
 
 
 def _of_gradients(known: Circumstances) -> Cause:

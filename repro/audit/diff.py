@@ -14,7 +14,7 @@ from repro.audit.difference import CHANCE, Difference, facts, replaying
 from repro.audit.divergence import MetricComparison, compare_metrics
 from repro.audit.fingerprints import TraceComparison, compare_fingerprints
 from repro.audit.rebase import rebase
-from repro.audit.sections import code, conduct, data, environment, results, software
+from repro.audit.sections import code, conduct, data, environment, model, results, software
 from repro.audit.wording import counted, listed
 from repro.evidence.model import Record
 
@@ -22,6 +22,7 @@ SECTIONS: Final = (
     "code",
     "arguments",
     "hyperparameters",
+    "model",
     "data",
     "environment",
     "variables",
@@ -73,6 +74,7 @@ def diff(left: Record, right: Record) -> Diff:
         *code.code(ours, theirs),
         *code.arguments(ours, theirs),
         *conduct.hyperparameters(ours, theirs),
+        *model.models(ours, theirs),
         *data.data(ours, theirs),
         *environment.packages(ours, theirs),
         *software.edits(ours, theirs),
@@ -115,6 +117,8 @@ def _not_compared(left: Record, right: Record) -> Iterator[str]:
     yield from _packages_not_compared(left, right)
     if bool(left.hyperparameters) != bool(right.hyperparameters):
         yield "Hyperparameters were told of one of the runs alone."
+    if bool(left.models) != bool(right.models):
+        yield "The model was told of one of the runs alone."
     one_sided = software.one_sided_libraries(left, right)
     if one_sided and replaying(left, right):
         yield f"Libraries that were seen mapped in one of the runs alone: {listed(one_sided, 8)}."

@@ -20,41 +20,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from repro.audit.causes import Cause, Circumstances, cause
+from repro.audit.fields import NAMED, WORD, FieldDifference, field_difference, weights_besides
 from repro.audit.sketches import Drift, drifts
-from repro.audit.tracepairs import RANDOM, SKETCH, STRUCTURE, FieldKey, Pair, causal, pairs
-from repro.evidence.model import Fingerprint, Record, TracedTensor
+from repro.audit.tracepairs import BUFFER, RANDOM, SKETCH, STRUCTURE, FieldKey, Pair, causal, pairs
+from repro.evidence.model import Record
 
-WORD: Final = 16
-"""Hexadecimal digits of a fingerprint."""
-NAMED: Final = 8
-"""Tensors, steps and fields that are named; the others are counted."""
-_OF_TENSORS: Final = frozenset({"weight", "gradient", "parameter", "state"})
 _OF_WEIGHTS: Final = frozenset({STRUCTURE, "weight", "parameter"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DifferingTensor:
-    """One tensor whose fingerprint differs."""
-
-    name: str
-    shape: str
-    dtype: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldDifference:
-    """One field of one step that is not the same on both sides."""
-
-    field: str
-    """As in `Fingerprint.field`; `tensors` where the tensors themselves are others."""
-    place: int | None
-    """As in `Fingerprint.place`, the lower of both sides; `None` for `tensors`."""
-    differing: int
-    """Fingerprints that differ; tensors, for `tensors`."""
-    of: int
-    """Fingerprints that there are, on the side that has more."""
-    tensors: tuple[DifferingTensor, ...]
-    """The first that differ, at most `NAMED`; empty where the field is of no tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +168,7 @@ def _compare(pair: Pair, rank: int | None, *, same_schedule: bool) -> AnchorComp
         missing_fields=_missing_fields(pair),
         same_schedule=same_schedule,
         fingerprints=_counted(pair),
-        tensors=max((len(one.tensors) for side in (pair.left, pair.right) for one in side.lists), default=0),
+        tensors=max(side.tensor_count() for side in (pair.left, pair.right)),
         first=_first(pair, rank, differing),
         unused=unused,
         drift=drifts(pair),
@@ -277,7 +248,7 @@ def _first(pair: Pair, rank: int | None, differing: dict[int, tuple[FieldKey, ..
     step = next(iter(differing), None)
     if step is None:
         return None
-    what, *also = [_field_difference(pair, step, key) for key in differing[step]]
+    what, *also = [field_difference(pair, step, key) for key in differing[step]]
     earlier = pair.shared[: bisect_left(pair.shared, step)]
     last_equal = earlier[-1] if earlier else None
     adjacent = step == (0 if last_equal is None else last_equal + 1)
@@ -289,6 +260,8 @@ def _first(pair: Pair, rank: int | None, differing: dict[int, tuple[FieldKey, ..
         adjacent=adjacent,
         batch_known=pair.words(step, ("batch", 0)) is not None,
         update_known=last_equal is not None and pair.words(last_equal, ("parameter", 0)) is not None,
+        besides_weights=what.field == BUFFER and weights_besides(pair, step),
+        same_modules=pair.left.models_at(step).classes == pair.right.models_at(step).classes,
     )
     effect = _effect(differing) if what.field.startswith(RANDOM) else None
     return FirstDifference(
@@ -301,7 +274,7 @@ def _first(pair: Pair, rank: int | None, differing: dict[int, tuple[FieldKey, ..
         cause=cause(known),
         last_equal=last_equal,
         adjacent=adjacent,
-        absorbed=_absorbed(pair, step, differing),
+        absorbed=not known.besides_weights and _absorbed(pair, step, differing),
         effect_step=effect[0] if effect else None,
         effect_field=effect[1][0] if effect else None,
         at_seconds=min(row.at_seconds for side in (pair.left, pair.right) for row in side.steps[step].values()),
@@ -311,50 +284,6 @@ def _first(pair: Pair, rank: int | None, differing: dict[int, tuple[FieldKey, ..
 def _absorbed(pair: Pair, since: int, differing: dict[int, tuple[FieldKey, ...]]) -> bool:
     told = any(pair.words(step, ("parameter", 0)) for step in pair.shared if step >= since)
     return told and not any(key[0] in _OF_WEIGHTS for keys in differing.values() for key in keys)
-
-
-def _field_difference(pair: Pair, step: int, key: FieldKey) -> FieldDifference:
-    if key[0] == STRUCTURE:
-        return _structure_difference(pair, step)
-    ours, theirs = pair.left.steps[step][key], pair.right.steps[step][key]
-    before, after = _words(ours), _words(theirs)
-    of = max(len(before), len(after))
-    places = [place for place in range(of) if before[place : place + 1] != after[place : place + 1]]
-    named = [_tensor(pair, step, place) for place in places[:NAMED]] if key[0] in _OF_TENSORS else []
-    return FieldDifference(
-        field=key[0],
-        place=min(ours.place, theirs.place),
-        differing=len(places),
-        of=of,
-        tensors=tuple(named),
-    )
-
-
-def _words(row: Fingerprint) -> list[str]:
-    return [row.words[start : start + WORD] for start in range(0, len(row.words), WORD)]
-
-
-def _structure_difference(pair: Pair, step: int) -> FieldDifference:
-    ours, theirs = pair.left.standing(step).structure, pair.right.standing(step).structure
-    of = max(len(ours), len(theirs))
-    places = [place for place in range(of) if ours[place : place + 1] != theirs[place : place + 1]]
-    named = tuple(_tensor(pair, step, place) for place in places[:NAMED])
-    return FieldDifference(field=STRUCTURE, place=None, differing=len(places), of=of, tensors=named)
-
-
-def _tensor(pair: Pair, step: int, place: int) -> DifferingTensor:
-    """Describe the tensor at a place of the list; both descriptions, where the sides have two."""
-    lists = (pair.left.standing(step).tensors, pair.right.standing(step).tensors)
-    rows: list[TracedTensor] = [tensors[place] for tensors in lists if place < len(tensors)]
-
-    def both(values: list[str]) -> str:
-        return " / ".join(dict.fromkeys(values))
-
-    return DifferingTensor(
-        name=both([row.name for row in rows]) or f"tensor {place}",
-        shape=both([row.shape for row in rows]),
-        dtype=both([row.dtype for row in rows]),
-    )
 
 
 def _earliest(anchors: Sequence[AnchorComparison]) -> FirstDifference | None:

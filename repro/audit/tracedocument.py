@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from repro.audit.fingerprints import AnchorComparison, FieldDifference, FirstDifference, TraceComparison
+from repro.audit.fields import FieldDifference
+from repro.audit.fingerprints import AnchorComparison, FirstDifference, TraceComparison
 from repro.audit.sketches import Drift
 
 

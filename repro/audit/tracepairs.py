@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from repro.audit.models import Standing, standings
 from repro.evidence.model import Fingerprint, Record, TracedTensor
 
 Key = tuple[str, str]
@@ -15,11 +16,12 @@ FieldKey = tuple[str, int]
 
 STRUCTURE: Final = "tensors"
 """The field that differs where the traced tensors have other shapes or types."""
+BUFFER: Final = "buffer"
 SKETCH: Final = "sketch"
 RANDOM: Final = "rng."
 _CAUSAL: Final = (
-    *(STRUCTURE, "order", "batch", "rng.torch", "rng.cuda", "rng.numpy", "rng.python", "weight", "gradient"),
-    *("hyperparameter", "parameter", "state", SKETCH),
+    *(STRUCTURE, "order", "batch", "rng.torch", "rng.cuda", "rng.numpy", "rng.python", "weight", BUFFER),
+    *("gradient", "hyperparameter", "parameter", "state", SKETCH),
 )
 
 
@@ -34,20 +36,31 @@ class TensorList:
 
 
 _NO_TENSORS: Final = TensorList(0, (), ())
+_NO_MODELS: Final = Standing(since=0)
 
 
 class Side:
     """What one run traced of one anchor."""
 
-    __slots__ = ("lists", "steps")
+    __slots__ = ("lists", "models", "steps")
 
     def __init__(self) -> None:
         self.steps: dict[int, dict[FieldKey, Fingerprint]] = {}
         self.lists: list[TensorList] = []
+        self.models: tuple[Standing, ...] = ()
 
     def standing(self, step: int) -> TensorList:
         """Return the list of tensors that stands at a step; an empty one where none was told."""
         return next((one for one in reversed(self.lists) if one.since <= step), _NO_TENSORS)
+
+    def models_at(self, step: int) -> Standing:
+        """Return the models that stand at a step; none where none was told."""
+        return next((one for one in reversed(self.models) if one.since <= step), _NO_MODELS)
+
+    def tensor_count(self) -> int:
+        """Return how many tensors fingerprints are of, at most at one time."""
+        trained = max((len(one.tensors) for one in self.lists), default=0)
+        return trained + max((len(one.besides) for one in self.models), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +113,9 @@ def _sides(record: Record) -> dict[Key, Side]:
             ordered = tuple(sorted(tensors, key=lambda tensor: tensor.ordinal))
             shapes = tuple((tensor.shape, tensor.dtype) for tensor in ordered)
             found[key].lists.append(TensorList(since, ordered, shapes))
+    for key, standing in standings(record).items():
+        if key in found:
+            found[key].models = standing
     return found
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from repro.audit.causes import Cause
-from repro.audit.fingerprints import (
-    AnchorComparison,
-    DifferingTensor,
-    FieldDifference,
-    FirstDifference,
-    TraceComparison,
-)
+from repro.audit.fields import DifferingTensor, FieldDifference
+from repro.audit.fingerprints import AnchorComparison, FirstDifference, TraceComparison
 from repro.audit.sketches import Drift
 from repro.audit.tracepairs import RANDOM, STRUCTURE
 from repro.audit.wording import capital, counted, listed
@@ -23,6 +18,7 @@ _FIELDS: Final = {
     "rng.numpy": "the state of NumPy's random generator",
     "rng.python": "the state of Python's random generator",
     "weight": "the weights before the step",
+    "buffer": "the buffers and weights that are not trained",
     "gradient": "the gradients",
     "hyperparameter": "the optimizer's settings",
     "parameter": "the weights after the step",
@@ -36,6 +32,8 @@ _CAUSES: Final = {
     Cause.RANDOM_STATE: "a random generator stood elsewhere, and the training drew from it",
     Cause.INITIAL_WEIGHTS: "the training began with other weights",
     Cause.WEIGHTS_WRITTEN: "something other than the optimizer changed the weights between two steps",
+    Cause.BUFFERS: "batch and weights were equal, and buffers such as running statistics held other values: something "
+    "wrote to them, they began otherwise, or the forward pass computed otherwise",
     Cause.WEIGHT_UPDATE: "the gradients were equal, and what updates the weights computed or was set otherwise",
     Cause.GRADIENT_NUMERICS: "batch and weights were equal, and other gradients were made of them: by another number "
     "of threads, device or library, or by code that changed the batch or the gradients",

@@ -52,6 +52,7 @@ def _sections(record: Record) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
         "Gaps": [(g.topic, g.subject, g.reason) for g in record.gaps],
         "Hyperparameters": [(h.process_key, h.source, h.name, h.value, h.site) for h in record.hyperparameters],
         "Metrics": [_metric_row(points) for points in _by_metric(record)],
+        "Models": _models(record),
         "Training trace": [_trace_row(record, key, anchor, steps) for (key, anchor), steps in _traced(record)],
         "Data files": [_data_row(f) for f in record.data_files if f.category == "data"],
         "Files renamed, linked or removed": [
@@ -89,6 +90,7 @@ def _head(record: Record) -> list[tuple[str, ...]]:
             f"{run.wall_seconds:.1f} s wall, {run.cpu_seconds:.1f} s CPU, {_size(run.peak_memory_bytes)} peak memory",
         ),
         ("commit", record.fact("code", "commit") or "none"),
+        *(("ranks", sentence) for sentence in _ranks(record)),
         ("lineage", _lineage(record)),
         *([("determinism", asked)] if (asked := _determinism(record)) else []),
         *([("trace", "off, as was asked for: no step has fingerprints")] if _is_trace_off(record) else []),
@@ -98,6 +100,12 @@ def _head(record: Record) -> list[tuple[str, ...]]:
             else []
         ),
     ]
+
+
+def _ranks(record: Record) -> tuple[str, ...]:
+    from repro.audit.ranks import sentences
+
+    return sentences(record)
 
 
 def _is_trace_off(record: Record) -> bool:
@@ -158,20 +166,32 @@ def _traced(record: Record) -> list[tuple[tuple[str, str], list[int]]]:
     return [(key, sorted(found)) for key, found in steps.items()]
 
 
+def _models(record: Record) -> list[tuple[str, ...]]:
+    from repro.audit.models import model_rows
+
+    return [(*row[:-1], _short(row[-1])) for row in model_rows(record)]
+
+
 def _trace_row(record: Record, process_key: str, anchor: str, steps: list[int]) -> tuple[str, ...]:
-    every = next((s.value for s in record.settings if (s.process_key, s.name) == (process_key, "trace.every")), None)
-    passes = sum((m.process_key, m.name) == (process_key, "loss") for m in record.metrics)
+    told = {s.name: s.value for s in record.settings if s.process_key == process_key and s.name.startswith("trace.")}
+    every, all_steps = told.get("trace.every"), told.get(f"trace.steps.{anchor}")
+    passes = 0 if all_steps else sum((m.process_key, m.name) == (process_key, "loss") for m in record.metrics)
     tensors = {t.name for t in record.traced_tensors if (t.process_key, t.anchor) == (process_key, anchor)}
     broken = record.fact("trace", f"chain.{process_key}") == "broken"
     return (
         process_key,
         anchor,
-        f"{len(steps):,} steps traced, the last {steps[-1]:,}",
+        f"{len(steps):,}{_of(all_steps)} steps traced, the last {steps[-1]:,}",
         f"of {passes:,} backward passes" if passes else "",
         f"every {every}, and powers of two" if every else "the first steps, and powers of two",
         f"{len(tensors):,} tensors",
         "its chain is broken" if broken else "its chain is intact",
     )
+
+
+def _of(all_steps: str | None) -> str:
+    """Say of how many steps it is; nothing where the process did not get to tell."""
+    return f" of {int(all_steps):,}" if all_steps and all_steps.isdecimal() else ""
 
 
 def _short(digest: str | None) -> str:

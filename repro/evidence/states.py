@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+TensorKind = Literal["parameter", "frozen", "untrained", "buffer"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -52,8 +54,8 @@ class ModelTensor:
     """In the modules' order, from 0."""
     name: str
     """As `named_parameters` and `named_buffers` call it; one that modules share comes once, under its first name."""
-    kind: Literal["parameter", "frozen", "buffer"]
-    """`frozen` is a parameter that takes no gradient."""
+    kind: TensorKind
+    """`frozen` is a parameter that takes no gradient, `untrained` one that does and is not the anchor's to train."""
     shape: str
     """Such as `[64, 3, 7, 7]`; of a distributed tensor the part that lies here."""
     dtype: str

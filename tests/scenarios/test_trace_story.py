@@ -87,7 +87,7 @@ def test_every_step_of_two_optimizers(repro, record, project: Path) -> None:
     second = shown(repro, project)
     assert (told(first), facts(first)) == (told(second), facts(second))
     out = repro("show", cwd=project).out
-    assert 2 == out.count("40 steps traced, the last 39")
+    assert 2 == out.count("40 of 40 steps traced, the last 39")
     assert "its chain is intact" in out
 
 

@@ -37,9 +37,14 @@ class Chain:
         self._waiting: list[tuple[str, int, str, float, list[Word], list[_Transfer]]] = []
         self._head = ""
 
+    @property
+    def head(self) -> str:
+        """The last link; empty where nothing was told."""
+        return self._head
+
     def tell(self, torch: Any, anchor: str, step: int, field: str, words: list[Word]) -> None:
         """Tell a field's words: now, or as soon as the device has them."""
-        transfers = _transfers(torch, words)
+        transfers = transfers_of(torch, words)
         with self._lock:
             if not transfers and not self._waiting:
                 self._emit(anchor, step, field, self._agent.seconds(), words)
@@ -90,7 +95,8 @@ class _Transfer:
             words[place] = value
 
 
-def _transfers(torch: Any, words: list[Word]) -> list[_Transfer]:
+def transfers_of(torch: Any, words: list[Word]) -> list[_Transfer]:
+    """Send those words that lie on devices to the host; nothing is waited for."""
     places: dict[Any, list[int]] = {}
     for place, word in enumerate(words):
         if word is not None and not isinstance(word, int):

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import gc
 
+from .models import held_by
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from repro.agent import Agent
 
 _MOST_SEARCHES = 16
 
@@ -20,32 +24,40 @@ class Names:
     """Finds names in this process.
 
     Args:
+        agent: Told of what cannot be found.
         torch: The module.
     """
 
-    def __init__(self, torch: Any) -> None:
+    def __init__(self, agent: Agent, torch: Any) -> None:
+        self._agent = agent
         self._torch = torch
         self._searches = 0
 
-    def of(self, tensors: list[Any], fallback: list[str]) -> list[str]:
-        """Return a name for each tensor: that in its module, else the one to fall back to.
+    def of(self, tensors: list[Any], fallback: list[str]) -> tuple[list[str], list[Any]]:
+        """Return a name for each tensor, that in its module, else the one to fall back to; and the modules.
 
-        Where the tensors come from several modules that no other module holds, the module's class goes before, with a
-        number where a class occurs more than once.
+        The modules are those that no other module holds, the one with the most of the tensors first. Where there are
+        several, the module's class goes before a name, with a number where a class occurs more than once.
         """
         places = {id(tensor): place for place, tensor in enumerate(tensors)}
         covers = []
         for root in self._roots():
             found = _names_below(root, places)
             if found:
-                covers.append((-len(found), min(found), type(root).__name__, found))
+                covers.append((-len(found), min(found), type(root).__name__, found, root))
         covers.sort(key=lambda cover: (*cover[:3], sorted(cover[3].items())))
-        return _chosen(covers, fallback)
+        chosen = _chosen(covers)
+        if not chosen and gc.get_freeze_count():
+            self._gap("objects are hidden from the garbage collector (gc.freeze), and modules are found by it")
+        return _named(chosen, fallback), [root for _, _, root in chosen]
 
     def _roots(self) -> list[Any]:
         """Return the modules that are in no other module."""
         self._searches += 1
         if self._searches > _MOST_SEARCHES:
+            self._gap(
+                f"the lists of parameters changed more than {_MOST_SEARCHES} times: no more modules are looked for"
+            )
             return []
         base = self._torch.nn.Module
         kinds: dict[type, bool] = {}
@@ -57,8 +69,11 @@ class Names:
                 known = kinds[kind] = issubclass(kind, base)
             if known:
                 modules.append(thing)
-        held = {id(child) for module in modules for child in vars(module).get("_modules", {}).values()}
+        held = {id(child) for module in modules for child in held_by(module, "_modules").values()}
         return [module for module in modules if id(module) not in held]
+
+    def _gap(self, reason: str) -> None:
+        self._agent.gap("trace", "parameter names", reason)
 
 
 def _names_below(root: Any, places: dict[int, int]) -> dict[int, str]:
@@ -70,28 +85,32 @@ def _names_below(root: Any, places: dict[int, int]) -> dict[int, str]:
         if id(module) in seen:
             continue
         seen.add(id(module))
-        inside = vars(module)
-        for name, parameter in inside.get("_parameters", {}).items():
+        for name, parameter in held_by(module, "_parameters").items():
             place = places.get(id(parameter))
             if parameter is not None and place is not None:
-                found.setdefault(place, prefix + name)
-        children = inside.get("_modules", {}).items()
+                found.setdefault(place, f"{prefix}{name}")
+        children = held_by(module, "_modules").items()
         waiting += [(child, f"{prefix}{name}.") for name, child in reversed(list(children)) if child is not None]
     return found
 
 
-def _chosen(covers: list[tuple[int, int, str, dict[int, str]]], fallback: list[str]) -> list[str]:
-    named: dict[int, tuple[int, str]] = {}
-    used: list[str] = []
-    for _, _, kind, found in covers:
+def _chosen(covers: list[tuple[int, int, str, dict[int, str], Any]]) -> list[tuple[str, dict[int, str], Any]]:
+    """Return the modules that name what none before them does: class, place to name, and the module."""
+    named: set[int] = set()
+    chosen = []
+    for _, _, kind, found, root in covers:
         new = {place: name for place, name in found.items() if place not in named}
         if new:
-            named.update({place: (len(used), name) for place, name in new.items()})
-            used.append(kind)
-    prefixes = [""] * len(used)
-    if len(used) > 1:
-        numbers = [used[:index].count(kind) for index, kind in enumerate(used)]
-        prefixes = [f"{kind}[{number}]." if used.count(kind) > 1 else f"{kind}." for kind, number in zip(used, numbers)]
-    return [
-        prefixes[named[place][0]] + named[place][1] if place in named else name for place, name in enumerate(fallback)
-    ]
+            named.update(new)
+            chosen.append((kind, new, root))
+    return chosen
+
+
+def _named(chosen: list[tuple[str, dict[int, str], Any]], fallback: list[str]) -> list[str]:
+    names, kinds = list(fallback), [kind for kind, _, _ in chosen]
+    for index, (kind, found, _) in enumerate(chosen):
+        number = f"[{kinds[:index].count(kind)}]" if kinds.count(kind) > 1 else ""
+        prefix = f"{kind}{number}." if len(kinds) > 1 else ""
+        for place, name in found.items():
+            names[place] = prefix + name
+    return names

@@ -13,7 +13,10 @@ from .chain import Chain
 from .contents import Contents, canonical_text
 from .fingerprint import Fingerprints
 from .generators import states
+from .models import Models
 from .names import Names
+from .norms import GroupSettings, gradient_norm
+from .parameters import identity_of, leaves_of, local_of, optimizers_exist, parameters_of, places_of, shape_of
 from .schedule import Schedule
 from .sketch import sketch_of
 
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 
     from .fingerprint import Word
 
-_PATIENCE = 64
+FIRST = "optimizer.0"
+"""The anchor whose metrics go without its name before theirs."""
+PATIENCE = 64
 """Backward passes after which an optimizer that exists, but has not stepped, is taken never to step."""
 
 
@@ -37,7 +42,7 @@ class Anchor:
         name: Such as `optimizer.0`.
     """
 
-    __slots__ = ("last_traced", "name", "open_step", "seen_batches", "tensors")
+    __slots__ = ("last_traced", "name", "open_step", "seen_batches", "settings", "tensors")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -47,6 +52,7 @@ class Anchor:
         self.open_step: Optional[int] = None
         """The step that has begun to be traced, and not ended."""
         self.seen_batches = 0
+        self.settings = GroupSettings(name)
 
 
 class Tracer:
@@ -54,13 +60,16 @@ class Tracer:
 
     Args:
         agent: Where to tell it.
+        number: Tells a metric: its name, the step, and a tensor without dimensions.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, number: Callable[[str, int, Any], None]) -> None:
         self._agent = agent
+        self._number = number
         self.torch: Any = None
         self._chain = Chain(agent)
         self.batches = Batches(agent)
+        self.models = Models(agent)
         self.restart()
 
     def restart(self) -> None:
@@ -69,6 +78,11 @@ class Tracer:
         self.batches.restart()
         self.batches.quietly = self.timed
         self._chain.restart()
+        self.models.restart()
+        self.steps: dict[str, int] = {}
+        """Anchors to the steps that they have begun."""
+        self.trained: dict[str, set[tuple[int, ...]]] = {}
+        """Anchors to the shapes of their parameters."""
         self._wanting: dict[str, bool] = {}
         self.open: set[str] = set()
         """The anchors of which a traced step has begun, and not ended."""
@@ -80,7 +94,8 @@ class Tracer:
         self.torch = torch
         self._fingerprints = Fingerprints(self._agent, torch)
         self._contents = Contents(torch, self._fingerprints)
-        self._names = Names(torch)
+        self._names = Names(self._agent, torch)
+        self.models.attach(torch, self._fingerprints)
         self._quiet = (torch.no_grad, getattr(torch._C, "DisableTorchFunction", torch.no_grad))
         self.batches.contents = self._contents
 
@@ -91,6 +106,7 @@ class Tracer:
 
     def step_begins(self, anchor: Anchor, step: int) -> bool:
         """Be told of each step of an anchor; return whether it is traced."""
+        self.steps[anchor.name] = step + 1
         schedule, batches = self.schedule, self.batches
         if not schedule.enabled or self.torch is None:
             return False
@@ -144,13 +160,21 @@ class Tracer:
         self.open.add(anchor.name)
         self.inputs(anchor, step)
         parameters = parameters_of(optimizer)
-        self.name(anchor, step, parameters, _places_of(optimizer))
+        self.name(anchor, step, parameters, places_of(optimizer))
         previous = anchor.last_traced
         anchor.last_traced = step
-        if step == 0 or previous == step - 1:
-            self.tell(anchor, step, "weight", [self._fingerprints.of_tensor(each) for each in parameters])
+        weights = step == 0 or previous == step - 1
+        self.weights(anchor, step, parameters, told=weights)
         self.tell(anchor, step, "gradient", [self.gradient(each) for each in parameters])
         self.tell(anchor, step, "hyperparameter", [self._hyperparameters(group) for group in optimizer.param_groups])
+        self._tell_numbers(anchor, step, parameters, optimizer.param_groups)
+
+    def _tell_numbers(self, anchor: Anchor, step: int, parameters: list[Any], groups: list[dict[str, Any]]) -> None:
+        norm = gradient_norm(self.torch, parameters)
+        if norm is not None:
+            self._number("gradient_norm" if anchor.name == FIRST else f"{anchor.name}.gradient_norm", step, norm)
+        for name, value in anchor.settings.changes(groups):
+            self._agent.metric(name, step, value, "float64", time.monotonic())
 
     def after(self, anchor: Anchor, optimizer: Any) -> None:
         """Tell what an optimizer's traced step has led to."""
@@ -159,7 +183,7 @@ class Tracer:
         if step is None or self.captured(anchor):
             return
         parameters = parameters_of(optimizer)
-        if _identity(parameters) != anchor.tensors:
+        if identity_of(parameters) != anchor.tensors:
             self._agent.gap(
                 "trace", anchor.name, "parameters were added to it during a step: what the step led to is not told"
             )
@@ -170,9 +194,20 @@ class Tracer:
             self.tell(anchor, step, "state", state)
         self.sketch(anchor, step, parameters)
 
+    def weights(self, anchor: Anchor, step: int, parameters: list[Any], *, told: bool) -> None:
+        """Tell what a step's model is before it: the parameters, if they are to be told, and what is not trained."""
+        known: dict[int, Word] = {}
+        if told:
+            words = [self._fingerprints.of_tensor(each) for each in parameters]
+            known = dict(zip(map(id, parameters), words))
+            self.tell(anchor, step, "weight", words)
+        besides = self.models.words(anchor.name, step, parameters, known)
+        if besides:
+            self.tell(anchor, step, "buffer", besides)
+
     def inputs(self, anchor: Anchor, step: int) -> None:
         """Tell what a step draws from: the order of samples, the batches, the generators' states."""
-        self._chain.flush()
+        self._flush()
         order = self.batches.order()
         if order is not None:
             self.tell(anchor, step, "order", [order])
@@ -185,18 +220,21 @@ class Tracer:
 
     def name(self, anchor: Anchor, step: int, parameters: list[Any], places: list[str]) -> None:
         """Tell the names of parameters, if they are others than before."""
-        identity = _identity(parameters)
+        identity = identity_of(parameters)
         if identity == anchor.tensors:
             return
-        names = self._agent.guard("trace", "parameter names", self._names.of, parameters, places) or places
+        found = self._agent.guard("trace", "parameter names", self._names.of, parameters, places)
+        names, trees = found or (places, [])
+        self.models.meet(anchor.name, trees)
         anchor.tensors = identity
-        self._chain.flush()
+        self.trained[anchor.name] = {tuple(shape_of(each)) for each in parameters}
+        self._flush()
         self._agent.emit(
             "tensors",
             anchor=anchor.name,
             step=step,
             names=names,
-            shapes=[list(_local(each).shape) for each in parameters],
+            shapes=[list(shape_of(each)) for each in parameters],
             dtypes=[str(each.dtype).rpartition(".")[2] for each in parameters],
             devices=[str(each.device) for each in parameters],
         )
@@ -221,7 +259,7 @@ class Tracer:
     def sketch(self, anchor: Anchor, step: int, parameters: list[Any]) -> None:
         """Tell the sketch of all parameters that are plain dense tensors."""
         torch = self.torch
-        plain = [_local(each) for each in parameters]
+        plain = [local_of(each) for each in parameters]
         if all(type(each) in (torch.Tensor, torch.nn.Parameter) and not each.is_meta for each in plain):
             self.tell(anchor, step, "sketch", sketch_of(torch, self._fingerprints.numpy, plain))
         else:
@@ -231,9 +269,20 @@ class Tracer:
         """Tell one field."""
         self._chain.tell(self.torch, anchor.name, step, field, words)
 
+    def link(self) -> str:
+        """Return the last link of the chain, once all that waits is told; empty where nothing was."""
+        self._flush()
+        return self._chain.head
+
     def end(self) -> None:
-        """Tell what still waits on devices."""
+        """Tell what still waits on devices, and how many steps each anchor began."""
+        self._flush()
+        for name, count in self.steps.items():
+            self._agent.emit("setting", moment="end", name=f"trace.steps.{name}", value=str(count))
+
+    def _flush(self) -> None:
         self._chain.flush()
+        self.models.flush()
 
     def _hyperparameters(self, group: dict[str, Any]) -> Word:
         """Return the fingerprint of a group's settings, in the order of their names."""
@@ -271,7 +320,8 @@ class Backward:
     def restart(self) -> None:
         """Begin anew: in a forked child."""
         self._anchor = Anchor("backward")
-        self._step = 0
+        self.steps = 0
+        """How many passes counted as steps so far."""
         self._leaves: list[Any] = []
 
     def stop(self) -> None:
@@ -280,8 +330,9 @@ class Backward:
 
     def before(self, loss: Any, step: int) -> None:
         """Tell what the backward pass of a scalar begins with, if it is a step and traced."""
-        if step < _PATIENCE and optimizers_exist(self._tracer.torch):
+        if step < PATIENCE and optimizers_exist(self._tracer.torch):
             return
+        self.steps = step + 1
         if self._tracer.step_begins(self._anchor, step):
             self._tracer.timed(self._anchor.name, self._tell_inputs, loss, step)
 
@@ -298,7 +349,7 @@ class Backward:
         tracer.inputs(anchor, step)
         self._leaves = leaves_of(loss)
         tracer.name(anchor, step, self._leaves, [f"leaf.{place}" for place in range(len(self._leaves))])
-        tracer.tell(anchor, step, "weight", [tracer.fingerprint(leaf) for leaf in self._leaves])
+        tracer.weights(anchor, step, self._leaves, told=True)
 
     def _tell_gradients(self) -> None:
         tracer, anchor, leaves = self._tracer, self._anchor, self._leaves
@@ -307,55 +358,3 @@ class Backward:
             return
         tracer.tell(anchor, step, "gradient", [tracer.gradient(leaf) for leaf in leaves])
         tracer.sketch(anchor, step, leaves)
-
-
-def parameters_of(optimizer: Any) -> list[Any]:
-    """Return an optimizer's parameters, each once, in the order of its groups."""
-    found = {id(each): each for group in optimizer.param_groups for each in group["params"]}
-    return list(found.values())
-
-
-def _places_of(optimizer: Any) -> list[str]:
-    """Return what parameters are called by their place in the optimizer, such as `group.0.3`; likewise each once."""
-    found: dict[int, str] = {}
-    for number, group in enumerate(optimizer.param_groups):
-        for place, each in enumerate(group["params"]):
-            found.setdefault(id(each), f"group.{number}.{place}")
-    return list(found.values())
-
-
-def leaves_of(loss: Any) -> list[Any]:
-    """Return the leaves that a backward pass accumulates gradients into, in the order of the graph."""
-    if loss.grad_fn is None:
-        return [loss]
-    leaves: dict[int, Any] = {}
-    waiting, seen = [loss.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if type(node).__name__ == "AccumulateGrad":
-            leaves[id(node.variable)] = node.variable
-        waiting += [following for following, _ in reversed(node.next_functions) if following is not None]
-    return list(leaves.values())
-
-
-def optimizers_exist(torch: Any) -> bool:
-    """Return whether an optimizer object was ever made: the first of a class marks that class's `step`."""
-    waiting = [torch.optim.Optimizer]
-    while waiting:
-        kind = waiting.pop()
-        if getattr(kind.__dict__.get("step"), "hooked", False):
-            return True
-        waiting += type.__subclasses__(kind)
-    return False
-
-
-def _identity(tensors: list[Any]) -> tuple[Any, ...]:
-    return tuple([(id(each), each.shape, each.dtype, each.device) for each in tensors])
-
-
-def _local(tensor: Any) -> Any:
-    """Return the part of a distributed tensor that this process holds; any other tensor as it is."""
-    return tensor._local_tensor if type(tensor).__name__ == "DTensor" else tensor

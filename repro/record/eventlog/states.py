@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast, get_args
 
 from repro.evidence.canonical import dumps
 from repro.evidence.model import (
@@ -16,11 +16,12 @@ from repro.evidence.model import (
     ModelTensor,
     Operation,
 )
+from repro.evidence.states import TensorKind
 from repro.record.eventlog.kinds import Log
 from repro.record.eventlog.values import fingerprints, integer, maybe_digest, real, shape, text, words
 
 _WORD: Final = 16
-_KINDS: Final = ("parameter", "frozen", "buffer")
+_KINDS: Final = get_args(TensorKind)
 
 
 def on_model(log: Log, event: Mapping[str, Any]) -> None:
@@ -67,7 +68,7 @@ def _model_tensors(key: str, model: int, event: Mapping[str, Any]) -> Iterable[M
             model=model,
             place=place,
             name=name,
-            kind=cast(Literal["parameter", "frozen", "buffer"], kind),
+            kind=cast(TensorKind, kind),
             shape=extent,
             dtype=dtype,
             device=device,
