@@ -4,7 +4,7 @@ What is kept are series: the values that one writer gives one name, at steps tha
 
 - the name as it was given, where nobody had it before;
 - `SOURCE/NAME` (`tensorboard/loss`) where another source had it, and always for the agent's own names: `loss`,
-  `learning_rate.…` and `optimizer.…` are what the agent saw, never what the run said of itself;
+  `gradient_norm`, `learning_rate.…` and `optimizer.…` are what the agent saw, never what the run said of itself;
 - one of these with `#2`, `#3`, … where the same source had it already: another run or folder of the same tracker, or a
   step that is not above the one before. So a value told twice for one step is kept twice.
 
@@ -192,7 +192,7 @@ class Metrics:
 
     def _free(self, source: str, text: str) -> str:
         """Return a name for a new series that no other has."""
-        theirs = text == "loss" or text.startswith(("learning_rate.", "optimizer."))
+        theirs = text in ("loss", "gradient_norm") or text.startswith(("learning_rate.", "optimizer."))
         if theirs or self._sources.setdefault(text, source) != source:
             text = f"{source}/{text}"
         name, number = text, self._numbers.get(text, 1)
