@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from repro.audit.report import Light, Tone
+from repro.audit.selfcheck import lineage_caveats
 from repro.audit.tracewords import first_sentence, rest_sentence, short_sentence
 from repro.audit.verdict import Verdict, Word
 from repro.audit.wording import counted
@@ -76,7 +77,8 @@ def replay_light(verdict: Verdict | None, performed_by: str) -> Light:
         why=(
             *details,
             *([verdict.evidence] if verdict.evidence else ()),
-            *([_UNSEEN] if verdict.caveats else ()),
+            *(each for each in verdict.caveats if each not in lineage_caveats(verdict.caveats)),
+            *([_UNSEEN] if lineage_caveats(verdict.caveats) else ()),
             f"Compared by procedure {verdict.procedure}, version {verdict.procedure_version}.",
             _PERFORMED_BY[performed_by],
         ),

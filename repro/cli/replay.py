@@ -39,6 +39,20 @@ def replay(
     python: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The interpreter to build the environment with.")
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Run the first N steps of the training alone, and compare these. Exits 0 if they are equal; the "
+            "verdict on the whole run stays open.",
+        ),
+    ] = None,
+    operations: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEP", help="Record each operation of that step, counted from 0. It is slow at that step alone."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be the same and what differs; run nothing.")
     ] = False,
@@ -48,10 +62,11 @@ def replay(
 
     The environment is rebuilt from the lock, the code from the record; data are compared before the start. The
     command's own output goes to standard error, the verdict to standard output. Exits 0 if the replay matched, 1 if it
-    did not, 5 if that cannot be said.
+    did not, 5 if that cannot be said. Of the first steps alone, likewise: 0 if they are all there and equal.
 
     Example: repro replay @last
     """
+    from repro.record.excerpt import excerpt
     from repro.replay.replayer import Options
 
     options = Options(
@@ -62,6 +77,7 @@ def replay(
         trust=tuple(trust or ()),
         allow_unknown_signer=allow_unknown_signer,
         python=python,
+        excerpt=excerpt(steps, operations),
     )
     _run(run, options, dry_run=dry_run, json=json)
 

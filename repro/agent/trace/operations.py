@@ -1,7 +1,6 @@
-"""Tell each operation of one step as the dispatcher runs it (`REPRO_TRACE_OPERATIONS=STEP`): what it was given, what it
-gave back, and the line that called it.
+"""Tell each operation of one step as the dispatcher runs it (`REPRO_TRACE_OPERATIONS=STEP`).
 
-The step is one of the first optimizer that steps, or a backward pass where none does; its operations are those after
+What it was given, what it gave back, and the line that called it. The step is one of the first optimizer that steps, or a backward pass where none does; its operations are those after
 the end of the step before, and of step 0 all since torch was imported. They run as they would: the mode that sees them
 calls each as it came. Of one that autograd called, the site is that of the forward operation that it belongs to.
 """
@@ -187,7 +186,7 @@ class Operations:
 
     def _site(self) -> Optional[str]:
         """Return who called, as `file:line`; `None` where it was us."""
-        frame = sys._getframe(5)
+        frame: Any = sys._getframe(5)
         while frame is not None and frame.f_code.co_filename.startswith((self._library, "<frozen ")):
             frame = frame.f_back
         if frame is not None and frame.f_code.co_filename.startswith(_OWN_FOLDER):
@@ -214,11 +213,11 @@ def _mode_of(torch: Any) -> Any:
         return _modes[id(torch)]
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class OperationMode(TorchDispatchMode):  # type: ignore[misc]
+    class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         supports_higher_order_operators = True
 
         def __init__(self, see: Any) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]
             self.see = see
 
         @classmethod
