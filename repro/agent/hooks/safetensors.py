@@ -1,8 +1,8 @@
-"""safetensors, which maps files in Rust. `safe_open` is a class in Rust: its files are left to the kernel layer."""
+"""safetensors: what it writes and reads. `safe_open` is a class in Rust: what is in its file is read by ourselves."""
 
 from __future__ import annotations
 
-from ..readers import watch
+from .. import checkpoints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,11 +10,9 @@ if TYPE_CHECKING:
 
     from repro.agent import Agent
 
-MODULES = ("safetensors.torch", "safetensors.numpy")
-
-_READERS = ("load_file 0 filename", "save_file 1 filename write")
+MODULES = ("safetensors", "safetensors.torch", "safetensors.numpy")
 
 
 def install(module: Any, agent: Agent) -> None:
-    """Watch what opens files."""
-    watch(module, agent, "safetensors", _READERS)
+    """Watch what writes and reads files of tensors."""
+    checkpoints.watch_safetensors(module, agent)

@@ -3,8 +3,8 @@
 Streams: `torch.initial_seed` (the default CPU generator seeds itself when torch is imported), `torch.seed`.
 Trace: fingerprints of what each traced step held, by `trace.steps`.
 Metrics: `loss` counts backward passes of single-element tensors; `learning_rate.G` counts steps of the first
-optimizer that steps, `optimizer.K.learning_rate.G` those of the K-th. A rate is told when it changes. Values are
-exact: the float64 of a float16, bfloat16 or float32 is that number.
+optimizer that steps, `optimizer.K.learning_rate.G` those of the K-th. A rate is told when it changes. `trace.norms` has
+what is told at traced steps besides. Values are exact: the float64 of a float16, bfloat16 or float32 is that number.
 
 One thing is done, not only watched, when torch is imported: each function of MKL's vector math library is called
 once, on a few numbers. Its first call races with itself when several threads make it (pytorch/pytorch#188792); later
@@ -16,19 +16,23 @@ from __future__ import annotations
 import os
 import time
 
-from .. import determinism, disguise, torch_generators
+from .. import checkpoints, determinism, disguise, torch_generators
+from ..trace.ending import Ending
+from ..trace.gradients import Gradients
+from ..trace.operations import Operations
 from ..trace.settings import SETTINGS, tell_optimizer, tell_settings
 from ..trace.steps import Anchor, Backward, Tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Optional
 
     from repro.agent import Agent
 
 MODULES = (
     *("torch", "torch.optim.optimizer", "torch.utils.data.dataloader"),
     *("torch._dynamo.trace_rules", "torch.utils.tensorboard.writer"),
+    *checkpoints.MODULES,
 )
 
 FETCH_EVERY = 64
@@ -54,6 +58,8 @@ def install(module: Any, agent: Agent) -> None:
         training.watch_torch(module)
     elif module.__name__ == "torch.utils.data.dataloader":
         training.watch_loaders(module)
+    elif module.__name__ in checkpoints.MODULES:
+        checkpoints.watch(module, agent)
     elif module.__name__ == "torch.utils.tensorboard.writer":
         from .. import summary_writer
 
@@ -76,8 +82,12 @@ class Training:
         self._optimizers: Any = {}
         self._dtypes: dict[Any, str] = {}
         self._plain: tuple[type, ...] = ()
-        self._tracer = Tracer(agent)
+        self._tracer = Tracer(agent, self._tell_number)
         self._backward = Backward(self._tracer)
+        self._gradients = Gradients(agent, self._tracer, self._tell_loss, self._backward_ended)
+        self._ending = Ending(agent, self._tracer.batches)
+        self._operations = Operations(agent)
+        self._bounded = self._ending.wanted or self._operations.wanted
         self._reset()
         agent.on_fork(self._reset)
         agent.on_moment(self._at_moment)
@@ -87,10 +97,10 @@ class Training:
         self._training = False
         self._optimizers_seen = 0
         self._optimizers = type(self._optimizers)()
-        self._on_device: list[tuple[int, float, str, Any]] = []
-        self._gradients_alone = False
+        self._on_device: list[tuple[str, int, float, str, Any]] = []
         self._tracer.restart()
         self._backward.restart()
+        self._gradients.restart()
 
     # at import
 
@@ -102,10 +112,11 @@ class Training:
         agent = self._agent
         agent.guard("trace", "fingerprints", self._tracer.attach, torch)
         agent.guard("randomness", "torch.initial_seed", self._keep_initial_seed)
+        agent.guard("trace", "operations", self._operations.attach, torch, self._library)
         agent.guard("trace", "torch.autograd.backward", self._watch_backward)
         agent.guard("randomness", "torch.manual_seed", self._watch_seeds)
         agent.guard("randomness", "torch.Generator", torch_generators.watch, torch, agent)
-        agent.guard("data", "torch.save", self._watch_files)
+        agent.guard("data", "torch.save", checkpoints.watch_torch, agent, torch, self._tracer)
         agent.guard("trace", "torch settings", self._restore_settings)
         agent.guard("trace", "MKL", self._warm_up)
         agent.guard("trace", "determinism", determinism.install, agent, torch, self._library, SETTINGS)
@@ -139,9 +150,9 @@ class Training:
 
     def _watch_backward(self) -> None:
         autograd = self._torch.autograd
-        before, after = self._before_backward, self._backward.after
+        before, after = self._before_backward, self._after_backward
         autograd.backward = self._agent.wrap(autograd.backward, before, "trace", "loss", after)
-        autograd.grad = self._agent.wrap(autograd.grad, self._before_grad, "trace", "gradient")
+        autograd.grad = self._gradients.watch(autograd.grad)
 
     def _watch_seeds(self) -> None:
         torch, agent, library = self._torch, self._agent, self._library
@@ -163,23 +174,6 @@ class Training:
         manual_seed, draw = torch.manual_seed, torch.seed
         _replace(manual_seed, agent.wrap(manual_seed, before, "randomness", "torch.manual_seed"), torch, torch.random)
         _replace(draw, disguise(seed, draw), torch, torch.random)
-
-    def _watch_files(self) -> None:
-        torch = self._torch
-        for name, position, write, homes in (
-            ("save", 1, True, (torch, torch.serialization)),
-            ("load", 0, False, (torch, torch.serialization)),
-            ("save", 1, True, (torch.jit, torch.jit._serialization)),
-            ("load", 0, False, (torch.jit, torch.jit._serialization)),
-        ):
-            self._watch_file(getattr(homes[0], name), position, write, homes)
-
-    def _watch_file(self, original: Any, position: int, write: bool, homes: tuple[Any, ...]) -> None:
-        def before(args: Any, kwargs: Any) -> None:
-            path = args[position] if len(args) > position else kwargs.get("f")
-            self._agent.opened(path, write=write, library="torch")
-
-        _replace(original, self._agent.wrap(original, before, "data", f"torch.{original.__name__}"), *homes)
 
     def _warm_up(self) -> None:
         torch = self._torch
@@ -216,17 +210,24 @@ class Training:
         self._agent.reach("first-step")
 
     def _before_backward(self, args: Any, kwargs: Any) -> None:
-        if not self._training:
-            self._begin_training()
+        self._gradients.stop()
         loss = args[0] if args else kwargs.get("tensors")
         if isinstance(loss, (tuple, list)) and len(loss) == 1:
             loss = loss[0]
+        step = self._tell_loss(loss)
+        if step is not None and not self._optimizers_seen:
+            self._backward.before(loss, step)
+
+    def _tell_loss(self, loss: Any) -> Optional[int]:
+        """Tell a loss, if it is a single number, and return which of them it is, from 0; else `None`."""
+        if not self._training:
+            self._begin_training()
         if type(loss) not in self._plain:
             if isinstance(loss, self._plain):
                 self._agent.gap("trace", "loss", f"a loss of type {type(loss).__name__} is not read")
-            return
+            return None
         if loss.numel() != 1:
-            return
+            return None
         step = self._backwards
         self._backwards = step + 1
         dtype = self._dtypes.get(loss.dtype)
@@ -235,32 +236,45 @@ class Training:
         if loss.is_cpu:
             self._agent.metric("loss", step, float(loss.item()), dtype, time.monotonic())
         else:
-            self._queue(step, dtype, loss)
-        if not self._optimizers_seen:
-            self._backward.before(loss, step)
+            self._queue("loss", step, dtype, loss)
+        return step
 
-    def _before_grad(self, args: Any, kwargs: Any) -> None:
-        self._gradients_alone = True
+    def _after_backward(self) -> None:
+        self._backward.after()
+        self._backward_ended(0 if self._optimizers_seen else self._backward.steps)
 
-    def _queue(self, step: int, dtype: str, loss: Any) -> None:
+    def _backward_ended(self, steps: int) -> None:
+        if steps:
+            self._operations.after_step("backward", steps)
+            self._ending.after_step(steps)
+
+    def _tell_number(self, name: str, step: int, value: Any) -> None:
+        """Tell a tensor without dimensions as a metric: now, or once the device has it."""
+        dtype = str(value.dtype).rpartition(".")[2]
+        if value.is_cpu:
+            self._agent.metric(name, step, float(value.item()), dtype, time.monotonic())
+        else:
+            self._queue(name, step, dtype, value)
+
+    def _queue(self, name: str, step: int, dtype: str, value: Any) -> None:
         cuda = self._torch.cuda
-        if loss.is_cuda and cuda.is_current_stream_capturing():
-            self._agent.gap("trace", "loss", "a loss inside a CUDA graph is not read")
+        if value.is_cuda and cuda.is_current_stream_capturing():
+            self._agent.gap("trace", name, "what is computed inside a CUDA graph is not read")
             return
-        self._on_device.append((step, time.monotonic(), dtype, loss.detach().clone()))
+        self._on_device.append((name, step, time.monotonic(), dtype, value.detach().clone()))
         if len(self._on_device) >= FETCH_EVERY:
             self._fetch()
 
     def _fetch(self) -> None:
-        """Fetch the losses that wait on devices, with one wait per device and type."""
+        """Fetch the numbers that wait on devices, with one wait per device and type."""
         waiting, self._on_device = self._on_device, []
-        groups: dict[tuple[Any, str], list[tuple[int, float, str, Any]]] = {}
+        groups: dict[tuple[Any, str], list[tuple[str, int, float, str, Any]]] = {}
         for entry in waiting:
-            groups.setdefault((entry[3].device, entry[2]), []).append(entry)
+            groups.setdefault((entry[4].device, entry[3]), []).append(entry)
         for group in groups.values():
-            values = self._torch.stack([value.reshape(()) for _, _, _, value in group]).tolist()
-            for (step, at, dtype, _), value in zip(group, values):
-                self._agent.metric("loss", step, float(value), dtype, at)
+            values = self._torch.stack([value.reshape(()) for _, _, _, _, value in group]).tolist()
+            for (name, step, at, dtype, _), value in zip(group, values):
+                self._agent.metric(name, step, float(value), dtype, at)
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         try:
@@ -279,6 +293,7 @@ class Training:
     def _meet(self, optimizer: Any) -> _Optimizer:
         if not self._optimizers_seen:
             self._backward.stop()
+            self._gradients.stop()
         known = self._optimizers[optimizer] = _Optimizer(self._optimizers_seen)
         self._optimizers_seen += 1
         tell_optimizer(self._agent, optimizer, known.index)
@@ -289,8 +304,17 @@ class Training:
             known = self._optimizers.get(optimizer) if self._tracer.open else None
             if known is not None and known.anchor.open_step is not None:
                 self._tracer.timed(known.anchor.name, self._tracer.after, known.anchor, optimizer)
+            if self._bounded:
+                self._end_step(optimizer)
         except Exception as error:
             self._agent.gap("trace", "optimizer", f"{type(error).__name__}: {error}")
+
+    def _end_step(self, optimizer: Any) -> None:
+        """Tell those that a replay of a few steps wakes that the first optimizer has stepped."""
+        known = self._optimizers.get(optimizer)
+        if known is not None and known.index == 0:
+            self._operations.after_step(known.anchor.name, known.steps)
+            self._ending.after_step(known.steps)
 
     def _tell_rates(self, optimizer: Any, known: _Optimizer) -> None:
         step = known.steps
@@ -317,7 +341,7 @@ class Training:
             if self._backwards and not self._optimizers_seen:
                 reason = "no step of a torch optimizer was seen: it is compiled whole, or written by hand"
                 self._agent.gap("trace", "learning_rate", reason)
-            if self._gradients_alone and not self._backwards and not self._optimizers_seen:
+            if self._gradients.asked and not self._backwards and not self._optimizers_seen:
                 reason = "gradients were taken by torch.autograd.grad alone, and no optimizer stepped: no step is seen"
                 self._agent.gap("trace", "fingerprints", reason)
 

@@ -13,6 +13,7 @@ from collections import deque
 
 from .. import disguise
 from .contents import canonical_text
+from .cursor import Cursor
 from .digest import blake2b
 
 TYPE_CHECKING = False
@@ -47,14 +48,16 @@ class Batches:
         """Reads batches; `None` until torch is there, and where there are to be no fingerprints."""
         self.quietly: Callable[..., None] = agent.guard
         """Calls what reads tensors, with a subject for its gap: `Tracer.timed`."""
+        self.states: Callable[[], tuple[tuple[str, bytes], ...]] = tuple
+        """Reads what generators stand at, when an epoch begins."""
         self.restart()
 
     def restart(self) -> None:
         """Begin anew: in a forked child."""
         self._loaders, self._epochs = type(self._loaders)(), type(self._epochs)()
         self._digest = blake2b(digest_size=8)
-        self._count = self._loaders_seen = self._head_of = 0
-        self._head = ""
+        self._count = self._loaders_seen = self._begun = self._cursor_of = 0
+        self._cursor: Optional[Cursor] = None
         self.handed_out = 0
         """How many batches were handed out so far."""
         self.wanted = True
@@ -77,9 +80,17 @@ class Batches:
             original = getattr(base, name)
             setattr(base, name, disguise(follow(original), original))
 
+    def cursors(self) -> list[Cursor]:
+        """Return the epochs whose iterators are still there, in the order in which they began."""
+        return sorted(self._epochs.values(), key=lambda cursor: cursor.begun)
+
     def step_begins(self) -> None:
         """Be told that some anchor's step begins."""
         self._last_step = self.handed_out
+
+    def iterators(self) -> list[Any]:
+        """Return the loaders' iterators that there are."""
+        return list(self._epochs)
 
     def order(self) -> Optional[int]:
         """Return the digest of the order so far; `None` where no loader was used."""
@@ -118,10 +129,17 @@ class Batches:
             self._loaders_seen += 1
         else:
             known[1] += 1
+        states = self._agent.guard("trace", "generators", self.states) or ()
+        cursor = Cursor(known[0], known[1], self._begun, states)
+        self._begun += 1
         # a new iterator may lie where an old one lay, but never without having come by here
-        self._head_of, self._head = id(iterator), f"{known[0]} {known[1]}"
-        self._epochs[iterator] = self._head
-        self._feed("epoch " + self._head)
+        self._cursor_of, self._cursor = id(iterator), cursor
+        self._epochs[iterator] = cursor
+        self._feed("epoch " + cursor.head)
+
+    def _cursor_at(self, iterator: Any) -> Optional[Cursor]:
+        found: Optional[Cursor] = self._cursor if self._cursor_of == id(iterator) else self._epochs.get(iterator)
+        return found
 
     def _follow_reset(self, original: Any) -> Any:
         def _reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:
@@ -135,9 +153,11 @@ class Batches:
         def _next_index(iterator: Any) -> Any:
             index = original(iterator)
             try:
+                cursor = self._cursor_at(iterator)
+                if cursor is not None:
+                    cursor.asked += 1
                 if iterator._dataset_kind != _ITERABLE:
-                    known = self._head_of == id(iterator)
-                    self._feed(self._head if known else self._epochs.get(iterator, "?"), self._packed(index))
+                    self._feed("?" if cursor is None else cursor.head, self._packed(index))
             except Exception as error:
                 self._agent.gap("trace", "order", f"{type(error).__name__}: {error}")
             return index
@@ -158,14 +178,24 @@ class Batches:
             try:
                 batch = original(iterator)
             except BaseException as error:
+                if isinstance(error, StopIteration):
+                    self._end(iterator)
                 error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
                 raise
             self.handed_out += 1
+            cursor = self._cursor_at(iterator)
+            if cursor is not None:
+                cursor.handed_out += 1
             if self.wanted and self.contents is not None:
                 self.quietly("batch", self._read, batch)
             return batch
 
         return __next__
+
+    def _end(self, iterator: Any) -> None:
+        cursor = self._cursor_at(iterator)
+        if cursor is not None:
+            cursor.ended = True
 
     def _read(self, batch: Any) -> None:
         number = self.handed_out - 1

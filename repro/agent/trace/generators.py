@@ -31,6 +31,20 @@ def states(torch: Any, fingerprints: Fingerprints) -> Iterator[tuple[str, int]]:
         yield "rng.python", fingerprints.of_bytes(_python_state(random))
 
 
+def held(torch: Any) -> Iterator[tuple[str, bytes]]:
+    """Yield the field's name and the state itself of each generator that this process has."""
+    yield "rng.torch", torch.get_rng_state().numpy().tobytes()
+    if torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing():
+        for number, generator in enumerate(torch.cuda.default_generators):
+            yield f"rng.cuda.{number}", generator.get_state().numpy().tobytes()
+    numpy_random = sys.modules.get("numpy.random.mtrand")
+    if hasattr(numpy_random, "_rand"):
+        yield "rng.numpy", _numpy_state(numpy_random)
+    random = sys.modules.get("random")
+    if hasattr(random, "_inst"):
+        yield "rng.python", _python_state(random)
+
+
 def _of_tensor(fingerprints: Fingerprints, state: Any) -> int:
     word = fingerprints.of_tensor(state)
     if not isinstance(word, int):
