@@ -16,6 +16,7 @@ from repro.audit.rebase import replay_sentences
 from repro.audit.report import Check, Counts, Finding, Outcome
 from repro.audit.verdict import Verdict, Word
 from repro.audit.wording import counted, listed, metric_phrase, outcome
+from repro.evidence import judging
 from repro.evidence.integrity import Integrity, RecordLight
 from repro.evidence.model import Record
 
@@ -80,11 +81,7 @@ def _of_verdict(verdict: Verdict, original: Record, replay: Record) -> Iterator[
     yield Check(
         name="End of the command", outcome="passed" if ends[0] == ends[1] else "failed", detail=" and ".join(ends)
     )
-    limits = dict(verdict.tolerances)
-    for metric in verdict.metrics:
-        passed = metric.equal or _within(metric, limits.get(metric.name))
-        name = f"Metric {metric.name} of {metric.process_key}"
-        yield Check(name=name, outcome="passed" if passed else "failed", detail=_metric_detail(metric, limits))
+    yield from (_measured(metric, verdict) for metric in verdict.metrics)
     yield from (_traced(anchor, verdict) for anchor in verdict.trace.anchors)
     for output in verdict.outputs:
         if output.checkpoint or not verdict.metrics:
@@ -92,6 +89,17 @@ def _of_verdict(verdict: Verdict, original: Record, replay: Record) -> Iterator[
             relaxed = verdict.word is Word.MATCHED_WITHIN_TOLERANCE and output.state != "identical"
             came_out = "undetermined" if relaxed else states.get(output.state, "failed")
             yield Check(name=f"Output {output.path}", outcome=came_out, detail=output.state)
+
+
+def _measured(metric: MetricComparison, verdict: Verdict) -> Check:
+    limits = dict(verdict.tolerances)
+    passed = metric.equal or _within(metric, limits.get(metric.name))
+    came_out: Outcome = "passed" if passed else "failed"
+    detail = _metric_detail(metric, limits)
+    if metric.name in verdict.unjudged:
+        came_out = "passed" if metric.equal else "undetermined"
+        detail = f"{_metric_detail(metric, {})}; declared unjudged"
+    return Check(name=f"Metric {metric.name} of {metric.process_key}", outcome=came_out, detail=detail)
 
 
 def _traced(anchor: AnchorComparison, verdict: Verdict) -> Check:
@@ -232,12 +240,25 @@ def _about_record(which: str, record: Record) -> Iterator[Finding]:
         yield Finding(level="look", title=f"Files changed while the {which} ran", details=unstable)
     if record.run.replay_of is None:
         yield from _about_code(which, record)
+        yield from _about_unjudged(record)
     edited = Counter(row.package for row in record.package_changes)
     if edited:
         title = f"{counted(edited.total(), 'installed file')} of the {which} edited after installation"
         yield Finding(level="look", title=title, details=tuple(f"{name}: {number}" for name, number in edited.items()))
     if record.run.status != "completed":
         yield Finding(level="look", title=f"The {which} did not end well", details=(outcome(record),))
+
+
+def _about_unjudged(record: Record) -> Iterator[Finding]:
+    """Name what was declared to decide nothing, and which metrics that is: who reads must be able to object."""
+    patterns = judging.patterns(record.tolerances)
+    if not patterns:
+        return
+    recorded = {metric.name for metric in record.metrics}
+    names = sorted(name for name in recorded if judging.is_unjudged(name, record.tolerances))
+    details = (f"declared: {listed(patterns, 20)}", f"of the metrics recorded: {listed(names, 20) or 'none'}")
+    title = f"{counted(len(names), 'metric')} declared unjudged when the run was recorded: no replay is judged by them"
+    yield Finding(level="look", title=title, details=details)
 
 
 def _about_code(which: str, record: Record) -> Iterator[Finding]:

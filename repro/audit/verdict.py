@@ -1,6 +1,6 @@
 """Did the replay repeat the run? A verdict is a value: a word, a reason where there is none, and what was compared.
 
-Procedure `repro/compare`, version 2. The first rule that applies decides:
+Procedure `repro/compare`, version 3. The first rule that applies decides:
 
 1. Data that the run had read changed before the replay: nothing can be concluded.
 2. A certain mismatch: another fingerprint or number at a step that both have, other bytes in a checkpoint, another end
@@ -11,10 +11,13 @@ Procedure `repro/compare`, version 2. The first rule that applies decides:
    rate or a fingerprint that could not be read is no such gap: its effect is in the losses and the checkpoints.)
 6. A step, a metric or a checkpoint is missing on one side: a mismatch. A traced step is, if both sides were to trace
    the same steps.
-7. Everything that counts is equal.
+7. The replay was of the first steps alone: these are equal, and the rest is unknown. Rules 2 to 6 take the same part of
+   the original, and neither outputs nor the end of the command (`repro.audit.prefix`).
+8. Everything that counts is equal.
 
 Metrics count bit for bit, unless the original was sealed with a tolerance for them: then only the limit counts, and
-fingerprints and checkpoints need not be identical. Checkpoints are the outputs that torch wrote. Other outputs often
+fingerprints and checkpoints need not be identical. One that was sealed as unjudged is compared and shown, and decides
+nothing: the rules go as if it were not there. Checkpoints are the outputs that torch wrote. Other outputs often
 hold times: they are compared and named, and they decide only where there is neither a metric nor a traced step.
 
 Fingerprints are those of the training trace, compared as `repro.audit.fingerprints` says: a random generator's state
@@ -32,27 +35,32 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from repro.audit.digests import comparable
+from repro.audit import unjudged
+from repro.audit.blindspots import hides_something, of_fingerprints
+from repro.audit.changeddata import changed
 from repro.audit.divergence import MetricComparison, compare_metrics
 from repro.audit.fingerprints import TraceComparison, compare_fingerprints
-from repro.audit.lineage import caveat
 from repro.audit.outputs import OutputComparison, compare_outputs
-from repro.audit.rebase import rebase, replay_sentences
+from repro.audit.prefix import cut_short, first_steps, prefix, steps_asked, without_outputs
+from repro.audit.rebase import rebase
+from repro.audit.selfcheck import caveats
 from repro.audit.tracewords import first_phrase, first_sentence, short_phrases, trace_evidence, unused_phrases
-from repro.audit.wording import capital, ended, evidence, listed, metric_phrase, outcome, output_phrases
+from repro.audit.wording import (
+    capital,
+    divergence_sentence,
+    ended,
+    evidence,
+    listed,
+    metric_phrase,
+    outcome,
+    output_phrases,
+)
 from repro.errors import DIFFERENT, SAME, InconclusiveError, UsageError
+from repro.evidence import judging
 from repro.evidence.model import Gap, Record
 
 PROCEDURE: Final = "repro/compare"
-PROCEDURE_VERSION: Final = 2
-
-_FROM_OUTSIDE: Final = frozenset({"SIGINT", "SIGTERM", "SIGKILL", "SIGHUP", "SIGQUIT"})
-"""Signals that say something about the machine or its user, and nothing about the training."""
-
-_FINGERPRINTS: Final = (
-    *("fingerprint", "parameter names", "schedule", "order", "batch", "rng.", "sketch", "optimizer.", "backward"),
-)
-"""How the subjects of gaps begin that tell what the trace could not make a fingerprint of."""
+PROCEDURE_VERSION: Final = 3
 
 
 class Word(StrEnum):
@@ -71,6 +79,7 @@ class Reason(StrEnum):
     DATA_CHANGED = "DATA_CHANGED"
     NOTHING_TO_COMPARE = "NOTHING_TO_COMPARE"
     PARTIAL_REPLAY = "PARTIAL_REPLAY"
+    FIRST_STEPS_EQUAL = "FIRST_STEPS_EQUAL"
     EVIDENCE_GAP = "EVIDENCE_GAP"
 
 
@@ -90,13 +99,18 @@ class Verdict:
     differences: tuple[str, ...]
     """What is not equal, whether it counts or not; one phrase each."""
     metrics: tuple[MetricComparison, ...]
+    """All of them, those that decide nothing too."""
+    unjudged: tuple[str, ...]
+    """Names of the metrics that decide nothing, as was sealed with the original."""
     outputs: tuple[OutputComparison, ...]
     trace: TraceComparison
     tolerances: tuple[tuple[str, float], ...]
-    """Metric and largest absolute difference allowed, as sealed with the original."""
+    """Metric and largest absolute difference allowed, as sealed with the original; infinite of what is unjudged."""
     changed_data: tuple[str, ...]
     caveats: tuple[str, ...]
     """What leaves the word as it is and yet limits what it says, one sentence each."""
+    steps: int | None = None
+    """The first steps that the replay was to run, and did; `None` of a whole one."""
     procedure: str = PROCEDURE
     procedure_version: int = PROCEDURE_VERSION
 
@@ -116,6 +130,8 @@ class _Case:
     original: Record
     replay: Record
     metrics: tuple[MetricComparison, ...]
+    """Those that count."""
+    unjudged: tuple[MetricComparison, ...]
     outputs: tuple[OutputComparison, ...]
     trace: TraceComparison
     limits: dict[str, float]
@@ -124,6 +140,8 @@ class _Case:
     """Phrases: which side was cut short, and by what."""
     gaps: tuple[Gap, ...]
     """Those that may leave part of the comparison open."""
+    steps: int | None
+    """As in `Verdict`."""
 
     @property
     def evidence(self) -> str:
@@ -170,84 +188,69 @@ def judge(original: Record, replay: Record, *, changed_data: tuple[str, ...] = (
         raise UsageError(
             f"run {replay.run.run_id} is no replay of {original.run.run_id}", hint="compare the two with `repro diff`"
         )
-    case = _case(original, rebase(replay), changed_data)
+    rebased = rebase(replay)
+    steps = steps_asked(rebased)
+    both = (original, rebased) if steps is None else (prefix(original, rebased, steps), without_outputs(rebased))
+    case = _case(*both, changed_data, steps)
     word, reason, sentence = _decide(case)
+    told = " ".join(filter(None, (sentence, unjudged.declaration(case.unjudged))))
     return Verdict(
         word=word,
         reason=reason,
-        sentence=f"{sentence} {case.evidence}".strip(),
+        sentence=f"{told} {case.evidence}".strip(),
         evidence=case.evidence,
         compared=_compared(case),
         differences=_differences(case),
-        metrics=case.metrics,
+        metrics=tuple(sorted((*case.metrics, *case.unjudged), key=lambda m: (m.process_key, m.name))),
+        unjudged=tuple(sorted({metric.name for metric in case.unjudged})),
         outputs=case.outputs,
         trace=case.trace,
-        tolerances=tuple(sorted(case.limits.items())),
+        tolerances=tuple(sorted((row.metric, row.absolute) for row in original.tolerances)),
         changed_data=case.changed_data,
-        caveats=_caveats(original, replay),
+        caveats=caveats(original, replay, matched=word is not Word.DID_NOT_MATCH),
+        steps=steps,
     )
 
 
-def _caveats(original: Record, replay: Record) -> tuple[str, ...]:
-    found = (caveat("original", original), caveat("replay", replay))
-    return tuple(sentence for sentence in found if sentence)
-
-
 def exit_code(verdict: Verdict) -> int:
-    """Return the exit code of a verdict: 0 matched, 1 did not match, 5 indeterminate."""
+    """Return the exit code of a verdict: 0 matched, 1 did not match, 5 indeterminate.
+
+    Equal first steps leave the verdict on the run open. But they are all that such a replay was asked for: 0.
+    """
     if verdict.word in (Word.MATCHED_EXACTLY, Word.MATCHED_WITHIN_TOLERANCE):
+        return SAME
+    if verdict.reason is Reason.FIRST_STEPS_EQUAL:
         return SAME
     return DIFFERENT if verdict.word is Word.DID_NOT_MATCH else InconclusiveError.exit_code
 
 
-def _case(original: Record, replay: Record, changed_data: tuple[str, ...]) -> _Case:
-    cut_short = _cut_short(original, replay)
+def _case(original: Record, replay: Record, changed_data: tuple[str, ...], steps: int | None) -> _Case:
+    short = cut_short(None if steps else original, replay)
     seen = {gap for record in (original, replay) for gap in record.gaps}
-    gaps = {gap for gap in seen if _hides_something(gap) or _of_fingerprints(gap)}
+    gaps = {gap for gap in seen if hides_something(gap) or of_fingerprints(gap)}
+    judged, others = unjudged.parted(compare_metrics(original, replay, cut_short=bool(short or steps)), original)
     return _Case(
         original=original,
         replay=replay,
-        metrics=compare_metrics(original, replay, cut_short=bool(cut_short)),
+        metrics=judged,
+        unjudged=others,
         outputs=compare_outputs(original, replay),
         trace=compare_fingerprints(original, replay),
-        limits={tolerance.metric: tolerance.absolute for tolerance in original.tolerances},
-        changed_data=_changed_data(original, replay, changed_data),
-        cut_short=cut_short,
+        limits=judging.limits(original.tolerances),
+        changed_data=changed(original, replay, changed_data),
+        cut_short=short,
         gaps=tuple(sorted(gaps, key=lambda gap: (gap.topic, gap.subject, gap.reason))),
+        steps=steps,
     )
 
 
-def _hides_something(gap: Gap) -> bool:
-    """Say whether a gap leaves part of the comparison open. A rate that was not read shows in the losses it makes."""
-    rate_alone = gap.topic == "trace" and "learning_rate" in gap.subject
-    return gap.topic in ("trace", "agent") and not rate_alone and not _of_fingerprints(gap)
-
-
-def _of_fingerprints(gap: Gap) -> bool:
-    """Say whether a gap is of fingerprints alone, not of losses and not of the chain of what was told."""
-    return gap.topic == "trace" and gap.subject.startswith(_FINGERPRINTS) and "learning_rate" not in gap.subject
-
-
-def _changed_data(original: Record, replay: Record, told: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what is known to have changed: told by the caller, seen in the records, or sealed with the replay."""
-    return tuple(sorted({*told, *_changed_inputs(original, replay)})) or replay_sentences(replay, "changed_data")
-
-
-def _changed_inputs(original: Record, replay: Record) -> set[str]:
-    before, after = (
-        {row.path: row.digest for row in record.data_files if row.role == "input" and row.category == "data"}
-        for record in (original, replay)
-    )
-    return {p for p in before.keys() & after if comparable(before[p], after[p]) and before[p] != after[p]}
-
-
-def _cut_short(original: Record, replay: Record) -> tuple[str, ...]:
-    phrases = []
-    if original.run.status in ("killed", "interrupted"):
-        phrases.append(f"the original was {outcome(original)}")
-    if replay.run.status == "interrupted" or replay.run.signal in _FROM_OUTSIDE:
-        phrases.append(f"the replay was {outcome(replay)}")
-    return tuple(phrases)
+def _first_steps(case: _Case) -> Decision | None:
+    """Decide on a replay of the first steps in which everything that counts is equal."""
+    if case.steps is None:
+        return None
+    word, _, sentence = _matched(case)
+    told = first_steps(case.steps, "" if word is Word.MATCHED_EXACTLY else sentence)
+    return Word.INDETERMINATE, Reason.FIRST_STEPS_EQUAL, told
 
 
 def _decide(case: _Case) -> Decision:
@@ -258,6 +261,7 @@ def _decide(case: _Case) -> Decision:
         _partial,
         _gap,
         _shortfall,
+        _first_steps,
     )
     return next((decision for rule in rules if (decision := rule(case))), None) or _matched(case)
 
@@ -274,8 +278,8 @@ def _certain_mismatch(case: _Case) -> Decision | None:
         return Word.DID_NOT_MATCH, None, first_sentence(case.trace.first)
     metric = _worst(case)
     if metric is not None:
-        return Word.DID_NOT_MATCH, None, _divergence_sentence(case, metric)
-    if case.cut_short:
+        return Word.DID_NOT_MATCH, None, divergence_sentence(metric, case.limits.get(metric.name)) + _suggestion(case)
+    if case.cut_short or case.steps:
         return None
     if outcome(case.original) != outcome(case.replay):
         sentence = f"The original {ended(case.original)}; the replay {ended(case.replay)}."
@@ -284,6 +288,15 @@ def _certain_mismatch(case: _Case) -> Decision | None:
     if others:
         return Word.DID_NOT_MATCH, None, f"Other bytes in {listed(others)}."
     return None
+
+
+def _suggestion(case: _Case) -> str:
+    """Say how metrics are declared unjudged, where these alone make the replay no match and are called like times."""
+    others = outcome(case.original) != outcome(case.replay) or any(
+        o.state != "identical" for o in case.decisive_outputs
+    )
+    beyond = () if others else tuple(metric for metric in case.metrics if not case.within(metric))
+    return unjudged.suggestion(beyond)
 
 
 def _worst(case: _Case) -> MetricComparison | None:
@@ -309,7 +322,7 @@ def _partial(case: _Case) -> Decision | None:
 def _gap(case: _Case) -> Decision | None:
     # What one side alone told is missing on the other for the reason that its gap names.
     short = any(anchor.short for anchor in case.trace.anchors) and not case.tolerant
-    unseen = [f"{gap.subject}: {gap.reason}" for gap in case.gaps if short or _hides_something(gap)]
+    unseen = [f"{gap.subject}: {gap.reason}" for gap in case.gaps if short or hides_something(gap)]
     unseen += [f"{output.path}: has no digest" for output in case.decisive_outputs if output.state == "not-hashed"]
     if not unseen:
         return None
@@ -345,9 +358,10 @@ def _matched(case: _Case) -> Decision:
 
 
 def _what_counts(case: _Case) -> str:
+    metric = "metric that is judged" if case.unjudged else "metric"
     if case.traced:
-        return "metric, fingerprint and checkpoint" if case.metrics else "fingerprint and checkpoint"
-    return "metric and checkpoint" if case.metrics else "output"
+        return f"{metric}, fingerprint and checkpoint" if case.metrics else "fingerprint and checkpoint"
+    return f"{metric} and checkpoint" if case.metrics else "output"
 
 
 def _differences(case: _Case) -> tuple[str, ...]:
@@ -357,6 +371,7 @@ def _differences(case: _Case) -> tuple[str, ...]:
     return (
         *first,
         *map(metric_phrase, _unequal(case)),
+        *map(unjudged.phrase, (metric for metric in case.unjudged if not metric.equal)),
         *short_phrases(trace),
         *unused_phrases(trace),
         *one_sided,
@@ -372,19 +387,10 @@ def _unequal(case: _Case) -> tuple[MetricComparison, ...]:
     return tuple(metric for metric in case.metrics if not metric.equal)
 
 
-def _divergence_sentence(case: _Case, metric: MetricComparison) -> str:
-    first = metric.first
-    assert first is not None  # noqa: S101 - `_worst` returns none without
-    bits = f"(bits {first.left_bits} and {first.right_bits})"
-    where = f"{metric.name} of {metric.process_key} differs from step {first.step} on"
-    values = f"{where}: {first.left_decimal} became {first.right_decimal}"
-    largest = "not finite" if metric.largest_difference is None else f"{metric.largest_difference:.6g}"
-    limit = f", limit {case.limits[metric.name]!r}" if metric.name in case.limits else ""
-    return f"{capital(values)} {bits}; largest difference {largest} at step {metric.largest_at}{limit}."
-
-
 def _compared(case: _Case) -> tuple[str, ...]:
     ends = f"the end of the command: {outcome(case.original)} and {outcome(case.replay)}"
     files = tuple(f"{output.path}: {output.state}" for output in case.outputs)
     trace = trace_evidence(case.trace)
-    return (*map(metric_phrase, case.metrics), *([f"the training trace: {trace}"] if trace else ()), *files, ends)
+    metrics = (*map(metric_phrase, case.metrics), *map(unjudged.phrase, case.unjudged))
+    last = ends if case.steps is None else f"only the first {case.steps} steps of each process that trains"
+    return (*metrics, *([f"the training trace: {trace}"] if trace else ()), *files, last)

@@ -75,6 +75,18 @@ def metric_phrase(metric: MetricComparison) -> str:
     return f"{head} is equal at {metric.equal_steps} of {metric.compared_steps} steps"
 
 
+def divergence_sentence(metric: MetricComparison, limit: float | None) -> str:
+    """Say where the values of a metric part, by how much, and what was allowed."""
+    first = metric.first
+    assert first is not None  # noqa: S101 - the caller has found one
+    bits = f"(bits {first.left_bits} and {first.right_bits})"
+    where = f"{metric.name} of {metric.process_key} differs from step {first.step} on"
+    values = f"{where}: {first.left_decimal} became {first.right_decimal}"
+    largest = "not finite" if metric.largest_difference is None else f"{metric.largest_difference:.6g}"
+    allowed = "" if limit is None else f", limit {limit!r}"
+    return f"{capital(values)} {bits}; largest difference {largest} at step {metric.largest_at}{allowed}."
+
+
 def output_phrases(outputs: Sequence[OutputComparison]) -> tuple[str, ...]:
     """Name every output that is not byte-identical, and how it is not."""
     return tuple(f"{output.path} {_OUTPUT_WORDS[output.state]}" for output in outputs if output.state != "identical")
