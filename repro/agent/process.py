@@ -142,7 +142,7 @@ class Identity:
 
     def _own_key(self) -> str:
         if self.parent_key is None:
-            if self._take("main"):
+            if not self._is_one_of_many() and self._take("main"):
                 return "main"
             prefix = ""
         else:
@@ -151,6 +151,10 @@ class Identity:
             key = f"{prefix}rank{self._rank}" + (f"@{self._attempt}" if self._attempt > 0 else "")
             return key if self._take(key) else self._claim(key, 2)
         return self._claim(prefix + encode_path(label(self.argv)))
+
+    def _is_one_of_many(self) -> bool:
+        """Say whether this is a rank among others, as a shell may start them together: all would race for `main`."""
+        return self._rank is not None and (_integer("WORLD_SIZE") or 1) > 1
 
     def _claim(self, prefix: str, number: int = 1) -> str:
         while True:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MODULES = (
     *("torch", "torch.optim.optimizer", "torch.utils.data.dataloader"),
-    *("torch._dynamo.trace_rules", "torch.utils.tensorboard.writer"),
+    *("torch._dynamo.trace_rules", "torch.utils.tensorboard.writer", "torch.distributed.distributed_c10d"),
     *checkpoints.MODULES,
 )
 
@@ -64,6 +64,10 @@ def install(module: Any, agent: Agent) -> None:
         from .. import summary_writer
 
         summary_writer.watch(module, agent, "tensorboard")
+    elif module.__name__ == "torch.distributed.distributed_c10d":
+        from .. import process_groups
+
+        process_groups.watch(module, agent)
     elif hasattr(module, "add"):
         module.add(__name__.partition(".")[0])  # the compiler must not trace into us
 

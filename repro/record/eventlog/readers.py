@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 from repro.evidence.model import Entropy, Gap, GeneratorState, Metric, Seed, Setting
@@ -103,6 +104,17 @@ def _on_exit(log: Log, event: Mapping[str, Any]) -> None:
     log.events.exits.append(Exit(pid=integer(event["pid"]), status=status, at=_moment(log, event)))
 
 
+def _on_group(log: Log, event: Mapping[str, Any]) -> None:
+    rank, size = integer(event["rank"]), integer(event["world_size"])
+    if not rank < size:
+        raise ValueError("not a rank of such a group")
+    name, backend = "torch.distributed.backend", text(event["backend"])
+    key = log.start.process_key
+    log.events.settings.append(Setting(process_key=key, moment="first-step", name=name, value=backend))
+    if log.start.rank is None:
+        log.start = log.events.starts[-1] = replace(log.start, rank=rank, world_size=size)
+
+
 def _on_seed(log: Log, event: Mapping[str, Any]) -> None:
     function = text(event["function"])
     log.events.seeds.append(
@@ -201,6 +213,7 @@ READERS: Final[dict[str, Callable[[Log, Mapping[str, Any]], None]]] = {
     "entropy": _on_entropy,
     "generator": _on_generator,
     "setting": _on_setting,
+    "group": _on_group,
     "determinism": _on_determinism,
     "metric": _on_metric,
     "tensors": on_tensors,
