@@ -37,6 +37,7 @@ class Agent:
     def __init__(self, folder: str) -> None:
         from .files import Files
         from .log import EventLog
+        from .points import PointLog
         from .process import Identity
         from .randomness import Randomness
 
@@ -47,7 +48,8 @@ class Agent:
         self._at_moment: list[Callable[[str], None]] = []
         self._log = EventLog(folder)
         self.emit = self._log.emit
-        self.metric = self._log.metric
+        self._points = PointLog(self._log)
+        self.metric = self._points.metric
         self._identity = Identity(folder)
         self._randomness = Randomness(self, os.environ.get("REPRO_ENTROPY"))
         self.entropy = self._randomness.entropy
@@ -164,6 +166,7 @@ class Agent:
         self.reach("end")
         self.guard("agent", "mapped code", self._tell_mapped)
         self.emit("end", ended_at=time.time())
+        self._points.close()
         self._log.close()
 
     def claim_for_child(self, name: str) -> str:
@@ -186,6 +189,7 @@ class Agent:
     def _become_child(self) -> None:
         self._gaps, self._moments = set(), set()
         self._log.reopen()
+        self._points.reopen()
         self._identity.fork()
         self._begin()
         self._files.forget()

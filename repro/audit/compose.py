@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from repro import __version__
@@ -247,7 +247,7 @@ def _curves(original: Record | None, replay: Record | None, verdict: Verdict | N
     return tuple(_curve(k, ours.get(k, []), theirs.get(k, []), compared.get(k), ends[k[0]]) for k in keys)
 
 
-def _by_metric(metrics: tuple[Metric, ...]) -> dict[tuple[str, str], list[Metric]]:
+def _by_metric(metrics: Sequence[Metric]) -> dict[tuple[str, str], list[Metric]]:
     found: dict[tuple[str, str], list[Metric]] = {}
     for metric in metrics:
         found.setdefault((metric.process_key, metric.name), []).append(metric)

@@ -22,12 +22,15 @@ import duckdb
 
 from repro.errors import AlteredError, ExecutionError, InconclusiveError
 from repro.evidence import schema, tables
-from repro.evidence.model import SCHEMA_VERSION, Record
+from repro.evidence.model import SCHEMA_VERSION, Metric, Record, from_columns
 from repro.evidence.plain import open_plain
+from repro.evidence.points import Gathered, Points, Same
 from repro.evidence.tables import Column, Table
 
-STORAGE: Final = "STORAGE_VERSION 'v1.2.0', BLOCK_SIZE 16384"
-"""Any DuckDB since 1.2 can read the file; small blocks keep a small run at some 100 kB."""
+STORAGE: Final = "STORAGE_VERSION 'v1.2.0'"
+"""Any DuckDB since 1.2 can read the file."""
+_SMALL_BLOCK, _LARGE_BLOCK = 16384, 262144
+"""Bytes. Small blocks keep a small run at some 100 kB, but DuckDB compresses numbers in large ones only."""
 MAX_BYTES: Final = 8 * 1024**3
 _READ_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
     "enable_external_access": "false",
@@ -47,6 +50,8 @@ _BATCH_CHARACTERS: Final = 64 * 1024 * 1024
 _SAMPLED_ROWS: Final = 64
 _FEW_ROWS: Final = 5_000
 """Fewer are not compressed: to try what would be best takes 10 ms, and saves a fifteenth of some 250 kB."""
+_MANY_ROWS: Final = 50_000
+"""From here on, what large blocks compress is more than what they leave empty: half the bytes with a million points."""
 _ready: Final[list[duckdb.DuckDBPyConnection]] = []
 _SIDECARS: Final = (".wal", ".tmp", ".wal.checkpoint", ".wal.recovery", ".lock")
 _CATALOGUE: Final = """
@@ -168,10 +173,11 @@ def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _fill(record: Record, path: Path) -> None:
     rows_by_table = {table: table.sorted(tables.rows_of(record, table)) for table in tables.tables()}
-    is_small = sum(map(len, rows_by_table.values())) < _FEW_ROWS
+    count = sum(map(len, rows_by_table.values()))
+    block = _SMALL_BLOCK if count < _MANY_ROWS else _LARGE_BLOCK
     with _connection() as connection:
-        connection.execute(f"PRAGMA force_compression='{'uncompressed' if is_small else 'auto'}'")
-        connection.execute(f"ATTACH '{_quoted(path)}' AS manifest ({STORAGE})")
+        connection.execute(f"PRAGMA force_compression='{'uncompressed' if count < _FEW_ROWS else 'auto'}'")
+        connection.execute(f"ATTACH '{_quoted(path)}' AS manifest ({STORAGE}, BLOCK_SIZE {block})")
         connection.execute("USE manifest")
         connection.execute("BEGIN")  # one transaction: the DDL alone would pay a commit for each table
         connection.execute(schema.ddl(SCHEMA_VERSION))
@@ -192,26 +198,28 @@ def _quoted(path: Path) -> str:
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Any]) -> None:
-    count = _rows_of_a_batch(table, rows)
-    for start in range(0, len(rows), count):
-        _insert_batch(connection, table, rows[start : start + count])
+    most = _rows_of_a_batch(table, rows)
+    for batch in zip(*(tables.cells(rows, column.name, most) for column in table.columns), strict=True):
+        _insert_batch(connection, table, batch)
 
 
 def _rows_of_a_batch(table: Table, rows: Sequence[Any]) -> int:
     """Return how many rows go into one INSERT: fewer of those that hold long texts, as fingerprints do."""
+    if isinstance(rows, Points):
+        return _BATCH_ROWS
     sample = rows[:: max(1, len(rows) // _SAMPLED_ROWS)]
     texts = [attrgetter(column.name) for column in table.columns if column.sql_type == "VARCHAR"]
     widest = max((sum(len(text(row) or "") for text in texts) for row in sample), default=0)
     return max(1, min(_BATCH_ROWS, _BATCH_CHARACTERS // max(1, widest)))
 
 
-def _insert_batch(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Any]) -> None:
-    terms, cells = [], []
-    for i, column in enumerate(table.columns, 1):
-        values = list(map(attrgetter(column.name), rows))
-        if tables.is_constant(column, values):  # most columns of many files are: a list costs 0.6 µs a cell
+def _insert_batch(connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Sequence[Any] | Same]) -> None:
+    terms: list[str] = []
+    cells: list[Any] = []
+    for i, (column, values) in enumerate(zip(table.columns, columns, strict=True), 1):
+        if isinstance(values, Same) or tables.is_constant(column, values):  # a list costs 0.6 µs a cell
             terms.append(f"${i}::{column.sql_type}")
-            cells.append(values[0])
+            cells.append(values.value if isinstance(values, Same) else values[0])
         elif _counts_up(column, values):  # as the steps of a metric do
             terms.append(f"unnest(range(${i}::BIGINT, ${i}::BIGINT + {len(values)}))")
             cells.append(values[0])
@@ -220,13 +228,15 @@ def _insert_batch(connection: duckdb.DuckDBPyConnection, table: Table, rows: Seq
             cells.append(tables.bits(values))
         else:
             terms.append(f"unnest(${i}::{column.sql_type}[])")
-            cells.append([None if cell is None else list(cell) for cell in values] if column.is_list else values)
+            cells.append([None if cell is None else list(cell) for cell in values] if column.is_list else list(values))
     connection.execute(f'INSERT INTO "{table.name}" SELECT {", ".join(terms)}', cells)
 
 
 def _counts_up(column: Column, values: Sequence[Any]) -> bool:
+    if column.sql_type != "BIGINT" or isinstance(values, range):
+        return column.sql_type == "BIGINT"
     first = values[0]
-    return column.sql_type == "BIGINT" and first is not None and values == list(range(first, first + len(values)))
+    return first is not None and list(values) == list(range(first, first + len(values)))
 
 
 def _publish(temporary: Path, path: Path) -> None:
@@ -293,16 +303,31 @@ def _record(connection: duckdb.DuckDBPyConnection) -> Record:
     return Record(**{**rows, "run": rows["run"][0]})
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, table: Table) -> tuple[Any, ...]:
+def _points(connection: duckdb.DuckDBPyConnection, table: Table) -> Points:
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    found = connection.execute(f'SELECT {names} FROM main."{table.name}"')  # noqa: S608 - our own names
+    gathered = Gathered()
+    while batch := found.fetchmany(_BATCH_ROWS):
+        gathered.add_columns(list(zip(*batch, strict=True)))
+    points, again = gathered.points()
+    if again:
+        twice = f"the table {table.name} has two rows with the key {again[0]!r}"
+        raise AlteredError(f"the manifest is not as repro writes it: {twice}")
+    return points
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, table: Table) -> Sequence[Any]:
+    if table.row_class is Metric:
+        return _points(connection, table)
     names = ", ".join(f'"{column.name}"' for column in table.columns)
     found = connection.execute(f'SELECT {names} FROM main."{table.name}"')  # noqa: S608 - our own names
     rows: list[Any] = []
     while batch := found.fetchmany(_BATCH_ROWS):
-        rows += tables.from_columns(table.row_class, len(batch), _columns(table, batch))
-    rows = table.sorted(rows)  # as they were written; sorting would take DuckDB twice the memory of all texts
-    if twice := table.first_twice(rows):
+        rows += from_columns(table.row_class, len(batch), _columns(table, batch))
+    ordered = table.sorted(rows)  # as they were written; sorting would take DuckDB twice the memory of all texts
+    if twice := table.first_twice(ordered):
         raise AlteredError(f"the manifest is not as repro writes it: {twice}")
-    return tuple(rows)
+    return tuple(ordered)
 
 
 def _columns(table: Table, batch: Sequence[tuple[Any, ...]]) -> Iterator[Iterable[Any]]:

@@ -11,8 +11,11 @@ A test holds the two together. Everything is a string, an integer, a float, a bo
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Final, Literal
+from itertools import repeat
+from typing import Any, Final, Literal, TypeVar
 
 from repro.evidence.lineage import DataFile, Dataset, FileChange, Program
 from repro.evidence.states import (
@@ -75,7 +78,10 @@ __all__ = [
     "Tolerance",
     "TracedTensor",
     "columns",
+    "from_columns",
 ]
+
+_Row = TypeVar("_Row")
 
 SCHEMA_VERSION: Final = 1
 """Version of the manifest's tables; a reader exists for each version that was ever released."""
@@ -273,7 +279,7 @@ class Record:
     entropy: tuple[Entropy, ...] = ()
     generator_states: tuple[GeneratorState, ...] = ()
     settings: tuple[Setting, ...] = ()
-    metrics: tuple[Metric, ...] = ()
+    metrics: Sequence[Metric] = ()
     traced_tensors: tuple[TracedTensor, ...] = ()
     fingerprints: tuple[Fingerprint, ...] = ()
     hyperparameters: tuple[Hyperparameter, ...] = ()
@@ -330,3 +336,17 @@ TABLES: Final[dict[str, type]] = {
 def columns(row_class: type) -> tuple[str, ...]:
     """Return the column names of a row class, in order."""
     return tuple(f.name for f in fields(row_class))
+
+
+def from_columns(row_class: type[_Row], count: int, cells: Iterable[Iterable[Any]]) -> list[_Row]:
+    """Make rows of their columns, all at once: half the time of the constructor, which has to get round its freezing.
+
+    Args:
+        row_class: A class of the model.
+        count: How many rows.
+        cells: The cells of each column, in its order; at least `count` of each.
+    """
+    rows = list(map(object.__new__, repeat(row_class, count)))
+    for name, column in zip(columns(row_class), cells, strict=True):
+        deque(map(getattr(row_class, name).__set__, rows, column), maxlen=0)
+    return rows

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, groupby
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
 from repro.evidence import canonical, tables
 from repro.evidence.model import SCHEMA_VERSION, Metric, Record
 from repro.evidence.objects import Objects
+from repro.evidence.points import Points, points_of
 from repro.evidence.tables import Table
 
 OBJECT_FACTS: Final = (
@@ -99,14 +100,16 @@ def storable(record: Record) -> Record:
     return dataclasses.replace(record, **changes)
 
 
-def _is_storable(table: Table, rows: tuple[Any, ...]) -> bool:
+def _is_storable(table: Table, rows: Sequence[Any]) -> bool:
     return all(map(str.isascii, _texts(table, rows))) or all(
         text == canonical.storable(text) for text in _texts(table, rows)
     )
 
 
-def _texts(table: Table, rows: tuple[Any, ...]) -> Iterator[str]:
-    """Return every text of a table, column by column."""
+def _texts(table: Table, rows: Sequence[Any]) -> Iterator[str]:
+    """Return every text of a table, column by column; of points, each once."""
+    if isinstance(rows, Points):
+        return rows.texts()
     described = [column for column in table.columns if column.sql_type.startswith("VARCHAR")]
     columns = [filter(None, map(attrgetter(column.name), rows)) for column in described]
     texts = (chain.from_iterable(c) if d.is_list else c for d, c in zip(described, columns, strict=True))
@@ -152,21 +155,17 @@ def _data(record: Record) -> dict[str, Any]:
     }
 
 
-def _metrics(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
-    (table,) = (table for table in tables.tables() if table.row_class is Metric)
-    summaries = []
-    for (process_key, name), points in groupby(table.sorted(metrics), key=attrgetter("process_key", "name")):
-        series = list(points)
-        summaries.append(
-            {
-                "process_key": process_key,
-                "name": name,
-                "count": len(series),
-                "first": _number(series[0].value),
-                "last": _number(series[-1].value),
-            }
-        )
-    return summaries
+def _metrics(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    return [
+        {
+            "process_key": series.process_key,
+            "name": series.name,
+            "count": len(series),
+            "first": _number(series.values[0]),
+            "last": _number(series.values[-1]),
+        }
+        for series in points_of(metrics).series
+    ]
 
 
 def _number(value: float) -> dict[str, str]:

@@ -19,17 +19,16 @@ import sys
 import types
 import typing
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice, pairwise, repeat
+from itertools import islice, pairwise
 from operator import attrgetter, eq, le
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from repro.evidence import model
+from repro.evidence.points import Points, Same
 
-_Row = TypeVar("_Row")
 _PIECE_CELLS: Final = 4096
 
 KEYS: Final[dict[str, tuple[str, ...]]] = {
@@ -100,14 +99,18 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
 
-    def sorted(self, rows: Iterable[Any]) -> list[Any]:
+    def sorted(self, rows: Iterable[Any]) -> Sequence[Any]:
         """Return the rows in the order of the key, which nearly all of them have already."""
+        if isinstance(rows, Points):
+            return rows
         found, key = list(rows), attrgetter(*self.key)
         keys = list(map(key, found))
         return found if all(map(le, keys, islice(keys, 1, None))) else sorted(found, key=key)
 
     def first_twice(self, ordered: Sequence[Any]) -> str | None:
         """Say which key comes twice in ordered rows, if any does: two rows of one key have no order to hash."""
+        if isinstance(ordered, Points):
+            return None
         last = list(map(attrgetter(self.key[-1]), ordered))
         if not any(map(eq, last, islice(last, 1, None))):  # the other columns of the key need no look
             return None
@@ -139,24 +142,22 @@ def _column(name: str, hint: Any) -> Column:
     return Column(name=name, sql_type=sql_type, nullable=nullable)
 
 
-def rows_of(record: model.Record, table: Table) -> tuple[Any, ...]:
+def rows_of(record: model.Record, table: Table) -> Sequence[Any]:
     """Return a record's rows of one table."""
     rows = getattr(record, table.field)
-    return (rows,) if table.name == "run" else tuple(rows)
+    if table.name == "run":
+        return (rows,)
+    return rows if isinstance(rows, Points) else tuple(rows)
 
 
-def from_columns(row_class: type[_Row], count: int, columns: Iterable[Iterable[Any]]) -> list[_Row]:
-    """Make rows of their columns, all at once: half the time of the constructor, which has to get round its freezing.
-
-    Args:
-        row_class: A class of the model.
-        count: How many rows.
-        columns: The cells of each column, in its order; at least `count` of each.
-    """
-    rows = list(map(object.__new__, repeat(row_class, count)))
-    for name, cells in zip(model.columns(row_class), columns, strict=True):
-        deque(map(getattr(row_class, name).__set__, rows, cells), maxlen=0)
-    return rows
+def cells(rows: Sequence[Any], column: str, most: int = _PIECE_CELLS) -> Iterator[Sequence[Any] | Same]:
+    """Yield the cells of one column in order, in pieces that are cut at the same places for each column."""
+    if isinstance(rows, Points):
+        yield from rows.cells(column, most)
+        return
+    cell = attrgetter(column)
+    for start in range(0, len(rows), most):
+        yield list(map(cell, rows[start : start + most]))
 
 
 def digest(table: Table, rows: Iterable[Any]) -> str:
@@ -164,27 +165,31 @@ def digest(table: Table, rows: Iterable[Any]) -> str:
     ordered = table.sorted(rows)
     hasher = hashlib.sha256()
     for column in table.columns:
-        values = list(map(attrgetter(column.name), ordered))
         hasher.update(f"{column.name}\n{column.sql_type}\n[".encode())
-        for start in range(0, len(values), _PIECE_CELLS):  # the text of a whole column may be as large as the manifest
-            text = _json(column, values[start : start + _PIECE_CELLS])
-            hasher.update(f"{',' if start else ''}{text}".encode())
+        comma = b""
+        for piece in cells(ordered, column.name):  # the text of a whole column may be as large as the manifest
+            hasher.update(comma + _json(column, piece).encode())
+            comma = b","
         hasher.update(b"]\n")
     return f"sha256:{hasher.hexdigest()}"
 
 
-def is_constant(column: Column, values: Sequence[Any]) -> bool:
+def is_constant(column: Column, values: Sequence[Any] | Same) -> bool:
     """Say whether all cells of a column are one; lists, and floats with their two zeros, are not looked at."""
+    if isinstance(values, Same):
+        return True
     if not values or column.is_list or column.sql_type == "DOUBLE":
         return False
     return values.count(values[0]) == len(values)
 
 
-def _json(column: Column, values: Sequence[Any]) -> str:
+def _json(column: Column, values: Sequence[Any] | Same) -> str:
     """Return the cells of a column as canonical JSON, without the brackets around them."""
+    if isinstance(values, Same):
+        return ",".join([_json(column, [values.value])] * len(values))
     if len(values) > 1 and is_constant(column, values):
         return ",".join([_json(column, values[:1])] * len(values))
-    if column.sql_type in _MANY and None not in values:
+    if column.sql_type in _MANY and (isinstance(values, (array, range)) or None not in values):
         return f'"{_MANY[column.sql_type](values)}"'
     return json.dumps(_cells(column, values), ensure_ascii=False, separators=(",", ":"))[1:-1]
 

@@ -59,13 +59,14 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
     argv, hidden = redact.argv(tuple(storable(word) for word in identity.argv))
     processes, twice = _processes(events)
     withdrawn = frozenset(findings.withdrawn)
-    metrics = _first(events.metrics, lambda m: (m.process_key, m.name, m.step))
+    told = [*events.metrics, *findings.metrics]
+    metrics, again = events.points.with_rows(told).points()
     gaps = [*findings.gaps, *events.gaps, *twice, *_agent_gaps(identity.argv, events)]
     gaps += (
         Gap(topic="recorder", subject=f"argv[{i}]", reason="it looks like a secret and was redacted") for i in hidden
     )
-    if lost := len(events.metrics) - len(metrics):
-        reason = f"{lost} points came twice for one process and step; the first of each was kept"
+    if again:
+        reason = f"{len(again)} points came twice for one process and step; the first of each was kept"
         gaps.append(Gap(topic="trace", subject="metrics", reason=reason))
     return Record(
         run=_run(identity, ended, argv),
@@ -85,7 +86,7 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
         entropy=tuple(_first(events.entropy, lambda e: (e.process_key, e.stream, e.ordinal))),
         generator_states=tuple(_first(events.states, lambda s: (s.process_key, s.moment, s.generator))),
         settings=tuple(_first(events.settings, lambda s: (s.process_key, s.moment, s.name))),
-        metrics=tuple(metrics),
+        metrics=metrics,
         traced_tensors=tuple(row for rows in events.traced_tensors.values() for row in rows),
         fingerprints=tuple(_first(events.fingerprints, lambda f: (f.process_key, f.anchor, f.step, f.place))),
         hyperparameters=tuple(_first(events.hyperparameters, lambda h: (h.process_key, h.source, h.name, h.ordinal))),
@@ -97,7 +98,7 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
         checkpoint_states=tuple(_first(events.checkpoint_states, lambda s: (s.process_key, s.checkpoint, s.name))),
         continuations=tuple(_first(findings.continuations, lambda c: (c.process_key, c.checkpoint))),
         operations=tuple(_first(events.operations, lambda o: (o.process_key, o.anchor, o.step, o.place))),
-        tolerances=tuple(_first(identity.tolerances, lambda t: t.metric)),
+        tolerances=tuple(_first((*identity.tolerances, *findings.tolerances), lambda t: t.metric)),
     )
 
 

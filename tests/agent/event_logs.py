@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from pathlib import Path
 from typing import Any, Optional
 
@@ -22,8 +23,29 @@ def read_events(folder: Path) -> list[Event]:
         text = path.read_bytes().rstrip(b"\0")
         lines = [json.loads(line) for line in text.split(b"\n") if line.endswith(b"}")]
         key = next((line["process_key"] for line in lines if line["event"] == "start"), None)
-        events += [dict(line, process_key=key) for line in lines]
+        events += [dict(line, process_key=key) for line in [*lines, *_points(path.with_suffix(".points"), lines)]]
     return events
+
+
+def _points(path: Path, lines: list[Event]) -> list[Event]:
+    """Return the points beside a log as events of the kind `metric`, as a log holds those that stand in it."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    assert not data.strip(b"\0") or data.startswith(b"repro points 1\n")
+    series = {line["number"]: line for line in lines if line["event"] == "series"}
+    return [
+        {
+            "event": "metric",
+            "name": series[number]["name"],
+            "step": step,
+            "value": value.hex(),
+            "dtype": series[number]["dtype"],
+            "at": micros / 1e6,
+        }
+        for step, value, micros, number in struct.iter_unpack("<qdqQ", data[32 : len(data) // 32 * 32])
+        if number
+    ]
 
 
 def of_kind(events: list[Event], kind: str, key: Optional[str] = None) -> list[Event]:

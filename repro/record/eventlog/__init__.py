@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from repro.evidence.canonical import storable
 from repro.evidence.model import Gap
-from repro.record.eventlog import metrics
+from repro.record.eventlog import points
 from repro.record.eventlog.chain import BROKEN, Chain
 from repro.record.eventlog.kinds import Events, Exit, Log, Open, Remove, Rename, Spawn, Start
 from repro.record.eventlog.readers import READERS, start_of
@@ -67,7 +67,9 @@ def _read_log(path: Path, events: Events) -> None:
                 events.gaps.append(Gap(topic="agent", subject=path.name, reason=reason))
                 return
             events.starts.append(start)
-            _read_events(Log(start=start, events=events, chain=Chain(start.process_key)), _pieces(file))
+            log = Log(start=start, events=events, chain=Chain(start.process_key))
+            _read_events(log, _pieces(file))
+            points.read(path.with_suffix(".points"), log)
     except OSError as error:
         reason = f"its event log could not be read: {error.strerror}"
         events.gaps.append(Gap(topic="agent", subject=path.name, reason=reason))
@@ -93,7 +95,7 @@ def _read_events(log: Log, pieces: Iterable[bytes]) -> None:
     broken = 0
     unknown: set[str] = set()
     for piece in pieces:
-        for line in _without_metrics(log, piece):
+        for line in piece.split(b"\n")[:-1]:
             try:
                 event = json.loads(line)
                 reader = READERS.get(event["event"])
@@ -111,13 +113,3 @@ def _read_events(log: Log, pieces: Iterable[bytes]) -> None:
     if broken:
         reasons.append(f"{broken} lines of its event log could not be read")
     log.events.gaps += (Gap(topic="agent", subject=key, reason=reason) for reason in reasons)
-
-
-def _without_metrics(log: Log, piece: bytes) -> list[str] | list[bytes]:
-    """Take the metrics out of a piece of a log; return its other lines."""
-    try:
-        found, rest = metrics.take(piece.decode("ascii"), log.start.process_key)
-    except (UnicodeDecodeError, OverflowError):  # the agent wrote no such line: find it, line by line
-        return piece.split(b"\n")[:-1]
-    log.events.metrics += found
-    return rest.split("\n")[:-1]

@@ -24,6 +24,7 @@ from repro.evidence.model import (
     Setting,
     TracedTensor,
 )
+from repro.evidence.points import Gathered
 from repro.record.eventlog.chain import Chain
 
 
@@ -143,6 +144,9 @@ class Events:
     settings: list[Setting] = field(default_factory=list)
     determinism: list[Determinism] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
+    """Those told in a log, one by one."""
+    points: Gathered = field(default_factory=Gathered)
+    """Those told in files of points, and there are many."""
     traced_tensors: dict[tuple[str, str, int], tuple[TracedTensor, ...]] = field(default_factory=dict)
     """Process key, anchor and step to the list that stands from then on; a later one of the same step replaces it."""
     fingerprints: list[Fingerprint] = field(default_factory=list)
@@ -174,5 +178,7 @@ class Log:
     """Anchor and step to the operations that were told of it so far."""
     told: Counter[str] = field(default_factory=Counter)
     """Models and checkpoints that were told so far."""
+    series: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Number of a series to its name and type."""
     configured: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Source and name to the values that were given so far."""

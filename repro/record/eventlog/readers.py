@@ -190,6 +190,10 @@ def _on_metric(log: Log, event: Mapping[str, Any]) -> None:
     )
 
 
+def _on_series(log: Log, event: Mapping[str, Any]) -> None:
+    log.series[integer(event["number"])] = (text(event["name"]), text(event["dtype"]))
+
+
 def _on_mapped(log: Log, event: Mapping[str, Any]) -> None:
     log.events.mapped.update(words(event["paths"]))
 
@@ -209,13 +213,14 @@ READERS: Final[dict[str, Callable[[Log, Mapping[str, Any]], None]]] = {
     "canary": _on_canary,
     "spawn": _on_spawn,
     "exit": _on_exit,
+    "group": _on_group,
     "seed": _on_seed,
     "entropy": _on_entropy,
     "generator": _on_generator,
     "setting": _on_setting,
-    "group": _on_group,
     "determinism": _on_determinism,
     "metric": _on_metric,
+    "series": _on_series,
     "tensors": on_tensors,
     "trace": on_trace,
     "hyperparameter": on_hyperparameter,

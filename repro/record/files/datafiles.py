@@ -15,7 +15,7 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Final, Literal
 
-from repro.evidence import canonical, manyfiles, tables
+from repro.evidence import canonical, manyfiles, model
 from repro.evidence.canonical import decode_path, encode_path, storable
 from repro.evidence.model import DataFile, FileChange, Gap, Program
 from repro.evidence.times import utc, utc_ns, utc_ns_each
@@ -277,7 +277,7 @@ def _untouched_rows(untouched: Untouched, grouped: Grouped) -> list[DataFile]:
         repeat("declared"),
         repeat(False),
     )
-    return tables.from_columns(DataFile, len(untouched.paths), columns)
+    return model.from_columns(DataFile, len(untouched.paths), columns)
 
 
 def _row(found: Found, dataset: str | None) -> DataFile:

@@ -77,7 +77,7 @@ def test_metrics_are_summed_up_by_process_and_name_in_the_order_of_steps(record:
     said = predicate(dataclasses.replace(record, metrics=points), store)["metrics"]
     assert isinstance(said, list)
     assert [("a", "x", 1), ("a", "y", 1), ("b", "x", 2)] == [(s["process_key"], s["name"], s["count"]) for s in said]
-    assert ("9", "10") == (said[2]["first"]["decimal"], said[2]["last"]["decimal"])
+    assert ("9.0", "10.0") == (said[2]["first"]["decimal"], said[2]["last"]["decimal"])
 
 
 def test_a_record_that_can_be_stored_stays_itself(record: Record) -> None:

@@ -103,9 +103,9 @@ def test_a_digest_does_not_depend_on_how_a_column_is_cut(record: Record, count: 
 
 
 def test_rows_are_made_of_columns() -> None:
-    rows = tables.from_columns(model.Tolerance, 2, (["a", "b"], [0.5, 1.0]))
+    rows = model.from_columns(model.Tolerance, 2, (["a", "b"], [0.5, 1.0]))
     assert [model.Tolerance(metric="a", absolute=0.5), model.Tolerance(metric="b", absolute=1.0)] == rows
-    assert [] == tables.from_columns(model.Tolerance, 0, ([], []))
+    assert [] == model.from_columns(model.Tolerance, 0, ([], []))
 
 
 def test_bits() -> None:
