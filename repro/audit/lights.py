@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from repro.audit.report import Light, Tone
-from repro.audit.selfcheck import lineage_caveats
+from repro.audit.selfchecked import lineage_caveats
 from repro.audit.tracewords import first_sentence, rest_sentence, short_sentence
 from repro.audit.verdict import Verdict, Word
 from repro.audit.wording import counted

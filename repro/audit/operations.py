@@ -13,6 +13,9 @@ from typing import Final, Literal
 
 from repro.evidence.model import Operation, Record
 
+BACKWARD: Final = " backward"
+"""Stands behind the site of an operation that autograd called, and the site is that of the forward one."""
+
 _WORD: Final = 16
 _NOTHING: Final = "-" * _WORD
 
@@ -100,7 +103,7 @@ def _words(row: Operation) -> list[str]:
 
 def operation_words(operation: Operation) -> str:
     """Name an operation and its line: `aten::index_put at train.py:17`, `aten::mm in the backward pass of …`."""
-    site = operation.site.removesuffix(" backward")
+    site = operation.site.removesuffix(BACKWARD)
     if not site:
         return f"{operation.name} (called by autograd)"
     return f"{operation.name} {'in the backward pass of' if site != operation.site else 'at'} {site}"

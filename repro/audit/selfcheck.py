@@ -1,67 +1,48 @@
-"""What a run's self-check found: whether its first steps, run again at once on its own machine, were the same.
-
-It is sealed with the run, as facts of the topic `self_check`: `steps` (how many were wanted), `outcome` (`passed`,
-`failed` or `not run`), `seconds`, and where it did not pass `difference` (where the two part, or why it was not run).
-Of a failed one `search` says how the operation was looked for, and `operation` and `site` name it where it was found.
-"""
+"""Make of a repetition of a run's first steps what is sealed with it: see `repro.audit.selfchecked` for the facts."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from repro.audit.lineage import caveat
-from repro.evidence.model import Record
-
-TOPIC: Final = "self_check"
-PASSED: Final = "passed"
-FAILED: Final = "failed"
-NOT_RUN: Final = "not run"
-
-_REPEATS_NOT: Final = "Its self-check had failed: this run does not repeat on the machine it was recorded on."
+from repro.audit.operations import BACKWARD
+from repro.audit.selfchecked import FAILED, PASSED, TOPIC, UNDECIDED
+from repro.audit.verdict import Reason, Verdict, Word
+from repro.evidence.model import Fact, Operation
 
 
-def outcome_of(record: Record) -> str | None:
-    """Return how a run's self-check came out; `None` where there was none."""
-    return record.fact(TOPIC, "outcome")
+def facts_of(steps: int, verdict: Verdict) -> tuple[Fact, ...]:
+    """Return what is sealed of a self-check, from the verdict on it."""
+    told = verdict.sentence.removesuffix(verdict.evidence).strip()
+    if (
+        verdict.word in (Word.MATCHED_EXACTLY, Word.MATCHED_WITHIN_TOLERANCE)
+        or verdict.reason is Reason.FIRST_STEPS_EQUAL
+    ):
+        return facts(steps, PASSED)
+    differs = verdict.trace.first is not None or any(metric.first is not None for metric in verdict.metrics)
+    if verdict.word is Word.DID_NOT_MATCH and differs:
+        return facts(steps, FAILED, reason=told)
+    return facts(steps, UNDECIDED, reason=told)
 
 
-def sentence(record: Record) -> str:
-    """Say how a run's self-check came out; empty where there was none."""
-    outcome, steps = outcome_of(record), record.fact(TOPIC, "steps") or "?"
-    first = "the first step" if steps == "1" else f"the first {steps} steps"
-    if outcome == PASSED:
-        return f"Self-check: {first}, run again at once on the same machine, came out the same, bit for bit."
-    reason = record.fact(TOPIC, "difference") or ""
-    if outcome == FAILED:
-        told = f"Self-check failed: {first}, run again at once on the same machine, did not come out the same."
-        return " ".join(filter(None, (told, reason, _named(record))))
-    return f"Self-check not run: {reason}" if outcome else ""
+def facts(steps: int, outcome: str, **more: str) -> tuple[Fact, ...]:
+    """Return what is sealed of a self-check."""
+    known = {"steps": str(steps), "outcome": outcome, **more}
+    return tuple(Fact(topic=TOPIC, name=name, value=value, source="observed") for name, value in known.items())
 
 
-def _named(record: Record) -> str:
-    operation, site = record.fact(TOPIC, "operation"), record.fact(TOPIC, "site")
-    if operation is None:
-        return record.fact(TOPIC, "search") or ""
-    where = f", called at {site}" if site else ""
-    return f"The operation that gave other bits for the same bits: {operation}{where}."
-
-
-def caveats(original: Record, replay: Record, *, matched: bool) -> tuple[str, ...]:
-    """Return what limits a verdict, one sentence each: what may have gone unseen, and a self-check that had failed.
+def search_facts(operation: Operation | None, step: int, runs: int) -> tuple[Fact, ...]:
+    """Return what is sealed of the search for the operation.
 
     Args:
-        original: The run.
-        replay: Its replay.
-        matched: Whether nothing speaks against a match.
+        operation: The one that gave other bits for the same bits; `None` where none was found.
+        step: The step that was run operation by operation.
+        runs: How often.
     """
-    found = (
-        "" if matched or outcome_of(original) != FAILED else _REPEATS_NOT,
-        caveat("original", original),
-        caveat("replay", replay),
-    )
-    return tuple(filter(None, found))
+    looked = f"step {step} was run {runs} times, operation by operation"
+    if operation is None:
+        return _of_search(search=f"{looked}: no operation gave other bits for the same bits.")
+    site = operation.site.removesuffix(BACKWARD)
+    about = f"{operation.name} (in the backward pass of that line)" if site != operation.site else operation.name
+    return _of_search(search=f"{looked}.", operation=about, site=site)
 
 
-def lineage_caveats(sentences: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those caveats that are about files which may have gone unseen."""
-    return tuple(each for each in sentences if each != _REPEATS_NOT)
+def _of_search(**known: str) -> tuple[Fact, ...]:
+    return tuple(Fact(topic=TOPIC, name=name, value=value, source="observed") for name, value in known.items() if value)

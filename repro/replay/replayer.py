@@ -18,7 +18,7 @@ from repro.evidence.store import RunDirectory, Store
 from repro.evidence.trust import trusted_keys
 from repro.record.excerpt import WHOLE, Excerpt
 from repro.record.recorder import Recorded, Request, record
-from repro.record.tracing import recorded
+from repro.record.tracing import Tracing, recorded
 from repro.replay import executors, packages, workspace
 from repro.replay.conditions import HOST_HINT, INHERITED
 from repro.replay.data import Mismatch, inspect
@@ -52,8 +52,12 @@ class Options:
     """The interpreter to build with."""
     excerpt: Excerpt = WHOLE
     """What part of the command to run."""
+    tracing: Tracing | None = None
+    """Which steps to fingerprint; `None` for those of the record."""
     output_fd: int = 2
     """Where what the command prints goes: standard output is for the verdict."""
+    in_haste: bool = False
+    """Do without what can only be told of files, libraries and packages: the replay's own record is not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +192,9 @@ def _request(original: Record, plan: Plan, place: Workspace, site: Site, options
         entropy=place.entropy,
         determinism=plan.determinism,
         facts=_facts(plan, site, (*place.mirrors, *moves), options),
-        tracing=recorded(original),
+        tracing=options.tracing or recorded(original),
+        trace=not options.in_haste,
+        lock_timeout_seconds=0.0 if options.in_haste else 600.0,
         excerpt=options.excerpt,
         stdout_fd=options.output_fd,
         stderr_fd=options.output_fd,
