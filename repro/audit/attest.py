@@ -63,6 +63,7 @@ def verdict_predicate(verdict: Verdict, *, original: Integrity, replay: Integrit
         "procedure": {"name": verdict.procedure, "version": verdict.procedure_version},
         "verdict": str(verdict.word),
         "reason": str(verdict.reason) if verdict.reason else None,
+        "steps": verdict.steps,
         "sentence": verdict.sentence,
         "judged_at": judged_at,
         "tool_version": __version__,

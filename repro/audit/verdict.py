@@ -43,7 +43,7 @@ from repro.audit.fingerprints import TraceComparison, compare_fingerprints
 from repro.audit.outputs import OutputComparison, compare_outputs
 from repro.audit.prefix import cut_short, first_steps, prefix, steps_asked, without_outputs
 from repro.audit.rebase import rebase
-from repro.audit.selfcheck import caveats
+from repro.audit.selfchecked import caveats
 from repro.audit.tracewords import first_phrase, first_sentence, short_phrases, trace_evidence, unused_phrases
 from repro.audit.wording import (
     capital,
@@ -358,7 +358,7 @@ def _matched(case: _Case) -> Decision:
 
 
 def _what_counts(case: _Case) -> str:
-    metric = "metric that is judged" if case.unjudged else "metric"
+    metric = "judged metric" if case.unjudged else "metric"
     if case.traced:
         return f"{metric}, fingerprint and checkpoint" if case.metrics else "fingerprint and checkpoint"
     return f"{metric} and checkpoint" if case.metrics else "output"
