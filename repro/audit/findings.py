@@ -13,6 +13,7 @@ from repro.audit.fingerprints import AnchorComparison
 from repro.audit.lights import signed_items
 from repro.audit.lineage import lineage
 from repro.audit.rebase import replay_sentences
+from repro.audit.replicas import Replicas, broken, replicas, sentence
 from repro.audit.report import Check, Counts, Finding, Outcome
 from repro.audit.verdict import Verdict, Word
 from repro.audit.wording import counted, listed, metric_phrase, outcome
@@ -66,6 +67,13 @@ def _of_record(which: str, examined: Integrity) -> Iterator[Check]:
         complete: Outcome = "undetermined" if gaps else "passed"
         detail_gaps = f"{counted(gaps, 'gap')}: something was not seen" if gaps else "no gaps"
         yield Check(name=f"Completeness of the {which}", outcome=complete, detail=detail_gaps)
+        yield from (_replicated(which, each) for each in replicas(examined.record) if len(each.ranks) > 1)
+
+
+def _replicated(which: str, each: Replicas) -> Check:
+    same: Outcome = "failed" if each.parting else "passed" if each.compared_steps else "undetermined"
+    detail = sentence(each).removeprefix(f"{each.anchor}: ")
+    return Check(name=f"Weights of {each.anchor} across the ranks of the {which}", outcome=same, detail=detail)
 
 
 def _watched(which: str, record: Record) -> Check:
@@ -245,6 +253,10 @@ def _about_record(which: str, record: Record) -> Iterator[Finding]:
     if edited:
         title = f"{counted(edited.total(), 'installed file')} of the {which} edited after installation"
         yield Finding(level="look", title=title, details=tuple(f"{name}: {number}" for name, number in edited.items()))
+    apart = broken(record)
+    if apart:
+        title = f"The ranks of the {which} ceased to hold the same weights"
+        yield Finding(level="act", title=title, details=apart)
     if record.run.status != "completed":
         yield Finding(level="look", title=f"The {which} did not end well", details=(outcome(record),))
 

@@ -93,7 +93,7 @@ def assemble(identity: Identity, ended: Ended, events: Events, findings: Finding
         models=tuple(_first(events.models, lambda m: (m.process_key, m.ordinal))),
         model_modules=tuple(_first(events.model_modules, lambda m: (m.process_key, m.model, m.place))),
         model_tensors=tuple(_first(events.model_tensors, lambda t: (t.process_key, t.model, t.place))),
-        checkpoints=tuple(_first(events.checkpoints, lambda c: (c.process_key, c.ordinal))),
+        checkpoints=tuple(_first((*findings.checkpoints, *events.checkpoints), lambda c: (c.process_key, c.ordinal))),
         checkpoint_tensors=tuple(_first(events.checkpoint_tensors, lambda t: (t.process_key, t.checkpoint, t.place))),
         checkpoint_states=tuple(_first(events.checkpoint_states, lambda s: (s.process_key, s.checkpoint, s.name))),
         continuations=tuple(_first(findings.continuations, lambda c: (c.process_key, c.checkpoint))),

@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Final
 import repro
 from repro import plugs
 from repro.errors import ReproError, UnsealedError, UsageError
-from repro.evidence.canonical import encode_path, storable
+from repro.evidence import judging
+from repro.evidence.canonical import encode_path
 from repro.evidence.model import Fact, Gap, Record, Tolerance
 from repro.evidence.store import RunDirectory, Store
 from repro.record import assemble, capture, determinism, eventlog, injection, scrub, settings, signals
+from repro.record.alongside import Alongside, guarded, look
 from repro.record.capture import Context, Findings, Patience, observed
 from repro.record.determinism import Mode
+from repro.record.excerpt import WHOLE, Excerpt
 from repro.record.kernel import log
 from repro.record.settings import Settings, Wheelhouse
 from repro.record.signals import Signals
@@ -76,8 +79,14 @@ class Request:
     """What to ask of numeric libraries."""
     lock_timeout_seconds: float = 600.0
     """How long to wait for the environment lock once the command has ended."""
+    excerpt: Excerpt = WHOLE
+    """A replay: what part of the command is run."""
+    check: Callable[[Record], Findings] | None = None
+    """Looks at the record before it is sealed; what it finds is sealed with it."""
     stdout_fd: int = 1
     """Where the command's standard output is copied to."""
+    stderr_fd: int = 2
+    """Where its standard error is copied to."""
     start: Launcher = start_local
     """How a process is started: executors pass their own."""
 
@@ -140,7 +149,7 @@ class _Recording:
         )
         self.context = self._context()
         self.watch: Watch | None = None
-        self.alongside = _Alongside(self._captures_of("alongside"))
+        self.alongside = Alongside(self._captures_of("alongside"))
         self.beside = threading.Thread(target=self._run_beside, name="beside", daemon=True)
 
     def run(self) -> Recorded:
@@ -155,6 +164,7 @@ class _Recording:
                 arrived,
                 self.directory.events,
                 stdout_fd=self.request.stdout_fd,
+                stderr_fd=self.request.stderr_fd,
                 started=self._start_captures,
             )
             self.patience.command_ended()
@@ -195,7 +205,12 @@ class _Recording:
     def _start(self, wanted: Wanted) -> Job:
         tracing = self.request.tracing.over(self.context.settings.tracing)
         environment, facts = injection.with_agent(
-            self.environment, self.directory.events, self.request.entropy, tracing, self.request.determinism
+            self.environment,
+            self.directory.events,
+            self.request.entropy,
+            tracing,
+            self.request.determinism,
+            self.request.excerpt,
         )
         self._add(Findings(facts=facts))
         start = self.request.start if self.watch is None else self.watch.start
@@ -216,7 +231,7 @@ class _Recording:
             )
             return Findings(gaps=gaps)
 
-        self._add(_guarded(choose, "lineage", "kernel"))
+        self._add(guarded(choose, "lineage", "kernel"))
 
     def _add(self, findings: Findings) -> None:
         self.context = replace(self.context, findings=self.context.findings + findings)
@@ -226,15 +241,15 @@ class _Recording:
         return [(name, look) for name, look in found if look is not None]
 
     def _run_captures(self, moment: str) -> None:
-        for name, look in self._captures_of(moment):
-            self._add(_look(look, self.context, name, moment))
+        for name, action in self._captures_of(moment):
+            self._add(look(action, self.context, name, moment))
 
     def _start_captures(self) -> None:
         self.alongside.start(self.context)
         self.beside.start()
 
     def _run_beside(self) -> None:
-        _guarded(_import_what_sealing_needs, "recorder", "imports")
+        guarded(_import_what_sealing_needs, "recorder", "imports")
         pause_seconds = _FIRST_START_SECONDS
         while (interpreter := eventlog.first_start(self.directory.events)) is None and not self.patience.ended:
             time.sleep(pause_seconds)
@@ -254,14 +269,14 @@ class _Recording:
 
     def _keep_streams(self, outcome: Outcome) -> None:
         for name, copier in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
-            self._add(_guarded(partial(_stream, name, copier, self.store), "stream", name))
+            self._add(guarded(partial(_stream, name, copier, self.store), "stream", name))
 
     def _read_events(self) -> None:
         def read() -> Findings:
             self.context = replace(self.context, events=eventlog.read(self.directory.events))
             return Findings()
 
-        self._add(_guarded(read, "agent", "event logs"))
+        self._add(guarded(read, "agent", "event logs"))
 
     def _read_kernel_log(self) -> None:
         def read() -> Findings:
@@ -270,12 +285,12 @@ class _Recording:
             self.context = replace(self.context, kernel=log.read(self.directory.events))
             return Findings()
 
-        self._add(_guarded(read, "lineage", "kernel log"))
+        self._add(guarded(read, "lineage", "kernel log"))
 
     def _seal(self, outcome: Outcome) -> Recorded:
-        from repro.evidence import seal
+        from repro.evidence import seal, writers
 
-        found = self._assemble(outcome)
+        found = self._checked(self._assemble(outcome))
         try:
             sealed = seal.seal_run(found, self.directory, self.store)
         except ReproError as error:
@@ -285,12 +300,25 @@ class _Recording:
                 hint=f"what was seen lies in {self.directory.events}" + (f"; {error.hint}" if error.hint else ""),
             ) from error
         shutil.rmtree(self.directory.events, ignore_errors=True)
+        writers.note(found, self.store)
         return Recorded(
             run_id=self.directory.run_id,
             directory=self.directory,
             record=found,
             exit_status=assemble.exit_status(outcome.returncode),
             new_key=sealed.new_key,
+        )
+
+    def _checked(self, found: Record) -> Record:
+        """Have the record looked at, if that is wanted, and return it with what that found."""
+        check = self.request.check
+        if check is None:
+            return found
+        seen = guarded(partial(check, found), "self_check", "self-check")
+        return replace(
+            found,
+            facts=tuple(sorted((*found.facts, *seen.facts), key=lambda fact: (fact.topic, fact.name))),
+            gaps=tuple(sorted({*found.gaps, *seen.gaps}, key=lambda gap: (gap.topic, gap.subject, gap.reason))),
         )
 
     def _assemble(self, outcome: Outcome) -> Record:
@@ -302,7 +330,7 @@ class _Recording:
             root=encode_path(context.root),
             working_directory=encode_path(os.path.relpath(request.working_directory, context.root)),
             recorder_version=repro.__version__,
-            tolerances=request.tolerances,
+            tolerances=(*request.tolerances, *map(judging.without_limit, context.settings.unjudged)),
         )
         ended = assemble.Ended(
             returncode=outcome.returncode,
@@ -314,43 +342,6 @@ class _Recording:
             peak_memory_bytes=outcome.peak_memory_bytes,
         )
         return scrub.clean(assemble.assemble(identity, ended, context.events or eventlog.Events(), context.findings))
-
-
-class _Alongside:
-    """Captures in a thread of their own: where one waits for the kernel or a library, the others of the run go on."""
-
-    def __init__(self, looks: Sequence[tuple[str, Callable[[Context], Findings]]]) -> None:
-        self._looks = looks
-        self._found: list[Findings] = []
-        self._thread: threading.Thread | None = None
-
-    def start(self, context: Context) -> None:
-        """Begin, with what was found so far."""
-        self._thread = threading.Thread(target=self._run, args=(context,), name="alongside", daemon=True)
-        self._thread.start()
-
-    def join(self) -> Findings:
-        """Return what was found, once all is."""
-        if self._thread is not None:
-            self._thread.join()
-        return sum(self._found, Findings())
-
-    def _run(self, context: Context) -> None:
-        for name, look in self._looks:
-            self._found.append(_look(look, context, name, "alongside"))
-
-
-def _look(look: Callable[[Context], Findings], context: Context, name: str, moment: str) -> Findings:
-    return _guarded(partial(look, context), "recorder", f"capture {name}, {moment}")
-
-
-def _guarded(look: Callable[[], Findings], topic: str, subject: str) -> Findings:
-    """Return what a step found; when it fails, that is a gap: the training is worth more than any one fact."""
-    try:
-        return look()
-    except Exception as error:  # noqa: BLE001 - said as a gap, and the run is sealed
-        reason = error.message if isinstance(error, ReproError) else f"{type(error).__name__}: {error}"
-        return Findings(gaps=(Gap(topic=topic, subject=subject, reason=storable(f"it failed: {reason}")[:500]),))
 
 
 def _raise_if_asked_to_end(arrived: Signals) -> None:

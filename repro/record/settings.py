@@ -5,6 +5,8 @@
     wheelhouse = "always"  # keep every wheel: as `--wheelhouse`
     trace-every = 1        # fingerprint every step; 0 none, and the default is as many as the budget allows
     trace-budget = 2.5     # percent of the training's time that fingerprints may take; the default is 1
+    unjudged = ["*_seconds"]        # metrics that decide nothing on a replay: as `--unjudged`
+    metric-files = ["logs/*.csv"]   # read metrics from these files and no others; [] from none
 
 Both files belong to the code tree, so what they say is part of the record. `repro.toml` wins, and holds the keys at its
 top level.
@@ -24,7 +26,7 @@ from repro.record.tracing import NOT_CHOSEN, Tracing
 Wheelhouse = Literal["auto", "always", "never"]
 _HASHES: Final = ("sha256", "blake3")
 _WHEELHOUSES: Final = ("auto", "always", "never")
-_KEYS: Final = ("hash", "data", "wheelhouse", "trace-every", "trace-budget")
+_KEYS: Final = ("hash", "data", "wheelhouse", "trace-every", "trace-budget", "unjudged", "metric-files")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,10 @@ class Settings:
     """Relative to the file that says so."""
     wheelhouse: Wheelhouse = "auto"
     tracing: Tracing = NOT_CHOSEN
+    unjudged: tuple[str, ...] = ()
+    """Names and patterns of metrics."""
+    metric_files: tuple[str, ...] | None = None
+    """Patterns of paths; `None` for those that `repro.record.metricfiles.rule` finds."""
 
 
 def load(root: Path) -> Settings:
@@ -78,15 +84,30 @@ def _checked(found: Any, path: Path) -> Settings:
     for key in found:
         if key not in _KEYS:
             raise UsageError(f"{path}: repro has no setting {key!r}", hint=f"it has: {', '.join(_KEYS)}")
-    data = found.get("data", [])
-    if not isinstance(data, list) or not all(isinstance(each, str) and each for each in data):
-        raise UsageError(f"{path}: data is not a list of paths", hint='for example: data = ["data/raw"]')
+    data = _texts(found, path, "data", "a list of paths", 'data = ["data/raw"]') or ()
     hash_, wheelhouse = found.get("hash", "sha256"), found.get("wheelhouse", "auto")
     if hash_ not in _HASHES:
         raise UsageError(f"{path}: hash is {hash_!r}", hint='it can be "sha256" or "blake3"')
     if wheelhouse not in _WHEELHOUSES:
         raise UsageError(f"{path}: wheelhouse is {wheelhouse!r}", hint='it can be "auto", "always" or "never"')
-    return Settings(hash=hash_, data=tuple(data), wheelhouse=wheelhouse, tracing=_tracing(found, path))
+    return Settings(
+        hash=hash_,
+        data=data,
+        wheelhouse=wheelhouse,
+        tracing=_tracing(found, path),
+        unjudged=_texts(found, path, "unjudged", "a list of metrics", 'unjudged = ["*_seconds"]') or (),
+        metric_files=_texts(found, path, "metric-files", "a list of patterns", 'metric-files = ["logs/*.csv"]'),
+    )
+
+
+def _texts(found: Mapping[str, Any], path: Path, key: str, what: str, example: str) -> tuple[str, ...] | None:
+    """Return a list of texts; `None` where there is none."""
+    value = found.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+        raise UsageError(f"{path}: {key} is not {what}", hint=f"for example: {example}")
+    return tuple(value)
 
 
 def _tracing(found: Mapping[str, Any], path: Path) -> Tracing:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from repro.evidence.model import (
+    Checkpoint,
     CodeFile,
     Continuation,
     DataFile,
@@ -29,11 +30,13 @@ from repro.evidence.model import (
     Fact,
     FileChange,
     Gap,
+    Metric,
     Package,
     PackageChange,
     Program,
     SharedObject,
     SystemPackage,
+    Tolerance,
 )
 from repro.evidence.objects import Objects
 from repro.record.eventlog import Events, Start
@@ -56,7 +59,12 @@ class Findings:
     datasets: tuple[Dataset, ...] = ()
     file_changes: tuple[FileChange, ...] = ()
     programs: tuple[Program, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """Those that the agent told, with what is known of their files."""
     continuations: tuple[Continuation, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    """Those that no agent told of."""
+    tolerances: tuple[Tolerance, ...] = ()
     withdrawn: tuple[str, ...] = ()
     """Paths of code files, found earlier, whose bytes were lost after all: they have no row, and a gap names each."""
 

@@ -26,6 +26,11 @@ def test_what_to_trace(tmp_path: Path) -> None:
     assert Settings(tracing=Tracing(every=0, budget=0.02)) == settings.load(tmp_path)
 
 
+def test_what_is_not_judged_and_where_metrics_are(tmp_path: Path) -> None:
+    (tmp_path / "repro.toml").write_text("unjudged = ['*_seconds']\nmetric-files = []\n")
+    assert Settings(unjudged=("*_seconds",), metric_files=()) == settings.load(tmp_path)
+
+
 def test_a_file_of_its_own_wins(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.repro]\nhash = "blake3"\n')
     (tmp_path / "repro.toml").write_text('wheelhouse = "always"\n')
@@ -40,6 +45,8 @@ def test_a_file_of_its_own_wins(tmp_path: Path) -> None:
         ("wheelhouse = true", "wheelhouse is True"),
         ("data = 'raw'", "data is not a list"),
         ("data = ['']", "data is not a list"),
+        ("unjudged = 'a'", "unjudged is not a list"),
+        ("metric-files = [1]", "metric-files is not a list"),
         ("trace-every = -1", "trace-every is -1"),
         ("trace-every = true", "trace-every is True"),
         ("trace-budget = 'all'", "trace-budget is 'all'"),
