@@ -244,7 +244,7 @@ class _Call:
         self.size: Optional[int] = None
         self.mtime_ns: Optional[int] = None
         self._inode = 0
-        self._start = place.tell() if isinstance(place, BytesIO) else 0
+        self._start = place.tell() if isinstance(place, IOBase) and place.seekable() else 0
         if action == "read":
             self._look()
 
@@ -271,9 +271,12 @@ class _Call:
         self._checkpoints.tell(self, rows, self._digest(result) if rows and not self.path else None)
 
     def _look(self) -> None:
-        """See how the file stands; one that is still open for writing may not be whole yet."""
+        """See how the file stands; of one that is still open for writing, how much was written."""
         place = self._place
-        if not self.path or (self.action == "written" and not isinstance(place, (str, bytes, os.PathLike))):
+        if not self.path:
+            return
+        if self.action == "written" and not isinstance(place, (str, bytes, os.PathLike)):
+            self.size = place.tell() if self._start == 0 else None
             return
         try:
             status = os.stat(self.path)

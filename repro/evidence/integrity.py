@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -102,6 +102,29 @@ def examine(directory: RunDirectory, store: Store, trusted: PublicKeys) -> Integ
     return _concluded(directory, light, tuple(problems), envelope=envelope, document=document, record=record)
 
 
+def load_part(directory: RunDirectory, trusted: PublicKeys, *, only: Collection[str]) -> Record:
+    """Return some tables of a run whose manifest is what was signed; its objects are not looked at.
+
+    Args:
+        directory: Of the run.
+        trusted: Keys of others; who signed is not asked, only whether the statement and the manifest belong together.
+        only: Names of tables; the others are left empty.
+
+    Raises:
+        AlteredError: The statement or the manifest is not what was signed.
+        InconclusiveError: One is missing, or a newer repro wrote it.
+    """
+    try:
+        document = _statement(_envelope(directory, trusted))
+    except FileNotFoundError:
+        raise InconclusiveError(f"run {directory.run_id} is not sealed", hint="record it again") from None
+    record, problems = _manifest(directory, document, only)
+    problems += _of_statement(directory, document)
+    if record is None or problems:
+        raise AlteredError(f"run {directory.run_id}: {problems[0].sentence}")
+    return record
+
+
 def load(
     directory: RunDirectory,
     store: Store,
@@ -153,7 +176,9 @@ def _statement(envelope: Envelope) -> dict[str, Any]:
     return document
 
 
-def _manifest(directory: RunDirectory, document: Mapping[str, Any]) -> tuple[Record | None, list[Problem]]:
+def _manifest(
+    directory: RunDirectory, document: Mapping[str, Any], only: Collection[str] = ()
+) -> tuple[Record | None, list[Problem]]:
     name = directory.manifest.name
     signed = next((s["digest"]["sha256"] for s in document["subject"] if s["name"] == name), None)
     expected = f"sha256:{signed}" if signed else None
@@ -164,7 +189,7 @@ def _manifest(directory: RunDirectory, document: Mapping[str, Any]) -> tuple[Rec
             if found != expected:
                 sentence = f"{name} has the digest {found}, the statement says {expected}"
                 return None, [_altered(name, sentence, expected=expected, found=found)]
-            return manifest.read_copy(copy), []
+            return manifest.read_copy(copy, only=only), []
     except AlteredError as error:
         return None, [_altered(name, error.message, expected=expected)]
 
@@ -191,8 +216,8 @@ def _of_content(record: Record, predicate: Mapping[str, Any], store: Store) -> I
             yield _altered(
                 "statement.dsse.json", f"statement.dsse.json and manifest.duckdb disagree about table {name}"
             )
-    for name in sorted(derived.keys() - {"objects", "tables"}):
-        if derived[name] != predicate[name]:
+    for name in sorted((derived.keys() | predicate.keys()) - {"objects", "tables"}):
+        if derived.get(name) != predicate.get(name):
             yield _altered("statement.dsse.json", f"statement.dsse.json and manifest.duckdb disagree about {name}")
     for digest in sorted(set(derived["objects"]) - set(predicate["objects"])):
         yield _altered("statement.dsse.json", f"statement.dsse.json leaves out the object {digest}", expected=digest)

@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -120,8 +120,12 @@ def private_copy(path: Path) -> Iterator[tuple[Path, str]]:
         yield copy, _copy(path, copy)
 
 
-def read_copy(copy: Path) -> Record:
+def read_copy(copy: Path, *, only: Collection[str] = ()) -> Record:
     """Return the record in a manifest that `private_copy` made.
+
+    Args:
+        copy: The copy.
+        only: Names of tables to read besides `run`; the others are left empty. All of them where none is named.
 
     Raises:
         InconclusiveError: A newer version of repro wrote it.
@@ -130,7 +134,7 @@ def read_copy(copy: Path) -> Record:
     try:
         with duckdb.connect(str(copy), read_only=True, config=_READ_SETTINGS) as connection:
             _refuse_unexpected(connection, copy.name)
-            return _record(connection)
+            return _record(connection, only)
     except (duckdb.Error, ValueError) as error:
         raise AlteredError(f"{copy.name} cannot be read as a manifest: {_first_line(error)}") from None
 
@@ -296,8 +300,9 @@ def _refuse_version(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         raise InconclusiveError(message, hint="it needs a newer repro")
 
 
-def _record(connection: duckdb.DuckDBPyConnection) -> Record:
-    rows = {table.field: _rows(connection, table) for table in tables.tables()}
+def _record(connection: duckdb.DuckDBPyConnection, only: Collection[str]) -> Record:
+    chosen = [table for table in tables.tables() if not only or table.name == "run" or table.name in only]
+    rows = {table.field: _rows(connection, table) for table in chosen}
     if len(rows["run"]) != 1:
         raise AlteredError(f"a manifest has exactly one run, this one has {len(rows['run'])}")
     return Record(**{**rows, "run": rows["run"][0]})

@@ -83,6 +83,12 @@ class RunSummary:
     replay_of: str | None = None
     gaps: int | None = None
     """How many gaps the run has."""
+    join_id: str | None = None
+    """The join that it is a part of, or that it was merged from."""
+    nodes: int | None = None
+    """How many nodes the join has."""
+    node: int | None = None
+    """Which of these the run is; `None` for a merged one."""
 
     @property
     def sealed(self) -> bool:
@@ -149,6 +155,12 @@ class Store:
         found = (_summary(RunDirectory(path=self.runs_path / run_id)) for run_id in self._ids())
         return tuple(sorted(found, key=lambda run: (run.started_at, run.run_id), reverse=True))
 
+    def sealed_ids(self) -> frozenset[str]:
+        """Return the ids of the runs that have a statement, whatever it says."""
+        return frozenset(
+            run_id for run_id in self._ids() if RunDirectory(path=self.runs_path / run_id).statement.exists()
+        )
+
     def _recent(self, reference: str) -> RunDirectory:
         if reference not in _SHORTCUTS:
             raise UsageError(f"there is no run {reference!r}", hint=f"the shortcuts are {' and '.join(_SHORTCUTS)}")
@@ -197,7 +209,16 @@ def _from_predicate(run_id: str, predicate: Any) -> RunSummary:
         signal=predicate["signal"],
         replay_of=predicate["replay_of"],
         gaps=len(predicate["gaps"]),
+        **_joined(predicate),
     )
+
+
+def _joined(predicate: Any) -> dict[str, Any]:
+    join = predicate.get("join")
+    if join is None:
+        return {}
+    node = None if join["node"] is None else int(join["node"])
+    return {"join_id": str(join["id"]), "nodes": int(join["nodes"]), "node": node}
 
 
 def _made_at(path: Path) -> str:

@@ -288,7 +288,7 @@ class _Recording:
         self._add(guarded(read, "lineage", "kernel log"))
 
     def _seal(self, outcome: Outcome) -> Recorded:
-        from repro.evidence import seal, writers
+        from repro.evidence import seal
 
         found = self._checked(self._assemble(outcome))
         try:
@@ -300,7 +300,10 @@ class _Recording:
                 hint=f"what was seen lies in {self.directory.events}" + (f"; {error.hint}" if error.hint else ""),
             ) from error
         shutil.rmtree(self.directory.events, ignore_errors=True)
-        writers.note(found, self.store)
+        if found.checkpoints or found.fingerprints:
+            from repro.evidence import writers
+
+            writers.note(found, self.store)
         return Recorded(
             run_id=self.directory.run_id,
             directory=self.directory,

@@ -159,6 +159,8 @@ class Events:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     checkpoint_tensors: list[CheckpointTensor] = field(default_factory=list)
     checkpoint_states: list[CheckpointState] = field(default_factory=list)
+    checkpoint_files: dict[tuple[str, int], tuple[int | None, int | None]] = field(default_factory=dict)
+    """Process key and ordinal to the file's size in bytes and its modification time in nanoseconds, where known."""
     operations: list[Operation] = field(default_factory=list)
     mapped: set[str] = field(default_factory=set)
     """Paths of what any process had mapped as code when it said goodbye."""

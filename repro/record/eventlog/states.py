@@ -114,6 +114,9 @@ def on_checkpoint(log: Log, event: Mapping[str, Any]) -> None:
             at_seconds=real(event["at"]),
         )
     )
+    sizes = (event.get(name) for name in ("size", "mtime_ns"))
+    size, mtime_ns = (None if value is None else integer(value) for value in sizes)
+    events.checkpoint_files[key, ordinal] = size, mtime_ns
     events.checkpoint_tensors += tensors
     events.checkpoint_states += states
     log.told["checkpoint"] += 1
