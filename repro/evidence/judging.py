@@ -76,7 +76,7 @@ def looks_like_time(name: str) -> bool:
     """Say whether a metric is called like a time or a rate: `epoch_seconds`, `time/fps`, `samples_per_second`."""
     parts = [_words(part) for part in re.split(r"[/:]", _NUMBERED.sub("", name).partition("{")[0])]
     words = parts[-1]
-    if any(word in _OF_TIME for word in words) or words[-1:] == ["time"]:
+    if any(word in _OF_TIME for word in words) or words[-1:] in (["time"], ["at"]):
         return True
     rate = any((before, after) == ("per", word) for before, after in pairwise(words) for word in _PER)
     return rate or ["time"] in parts[:-1]

@@ -44,7 +44,7 @@ def test_a_limit_for_the_very_name_counts_more_than_a_pattern() -> None:
     [
         *("epoch_seconds", "time", "epoch_time", "epochTime", "train/step_ms", "results.csv:time", "time/fps", "eta"),
         *("train_samples_per_second", "tokens_per_sec", "a.json:start_time", "train_runtime#2", "log.csv:time{rank=1}"),
-        *("images/s_per_second", "wall_time", "results.json:date", "throughput"),
+        *("images/s_per_second", "trained_at", "createdAt", "wall_time", "results.json:date", "throughput"),
     ],
 )
 def test_called_like_a_time(name: str) -> None:
@@ -52,7 +52,19 @@ def test_called_like_a_time(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["loss", "time_to_event_mae", "timesteps", "items", "val/accuracy", "times.csv:loss", "rms", "update", ""]
+    "name",
+    [
+        "loss",
+        "time_to_event_mae",
+        "timesteps",
+        "items",
+        "val/accuracy",
+        "times.csv:loss",
+        "rms",
+        "update",
+        "recall_at_5",
+        "",
+    ],
 )
 def test_not_called_like_a_time(name: str) -> None:
     assert not looks_like_time(name)
