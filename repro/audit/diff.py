@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from repro.audit import replicas
 from repro.audit.difference import CHANCE, Difference, facts, replaying
 from repro.audit.divergence import MetricComparison, compare_metrics
 from repro.audit.fingerprints import TraceComparison, compare_fingerprints
+from repro.audit.operations import OperationComparison, compare_operations
 from repro.audit.rebase import rebase
 from repro.audit.sections import code, conduct, data, environment, model, results, software
 from repro.audit.wording import counted, listed
@@ -49,8 +51,12 @@ class Diff:
     """Every metric, equal ones too."""
     trace: TraceComparison
     """The fingerprints of the steps that both runs traced."""
+    operations: tuple[OperationComparison, ...]
+    """The operations of the steps that both runs told one by one."""
     not_compared: tuple[str, ...]
     """What could not be compared, one sentence each."""
+    replicas: tuple[tuple[str, str], ...]
+    """Ranks of one run that ceased to hold the same weights: the run's id, and a sentence."""
 
     @property
     def same(self) -> bool:
@@ -100,7 +106,9 @@ def diff(left: Record, right: Record) -> Diff:
         differences=found,
         metrics=compare_metrics(ours, theirs),
         trace=trace,
+        operations=compare_operations(ours, theirs),
         not_compared=(*_not_compared(ours, theirs), *_not_traced(trace)),
+        replicas=tuple((record.run.run_id, each) for record in (left, right) for each in replicas.broken(record)),
     )
 
 

@@ -15,7 +15,9 @@ from repro.audit.lineage import lineage
 from repro.audit.rebase import replay_sentences
 from repro.audit.replicas import Replicas, broken, replicas, sentence
 from repro.audit.report import Check, Counts, Finding, Outcome
-from repro.audit.verdict import Verdict, Word
+from repro.audit.selfchecked import FAILED, PASSED, outcome_of
+from repro.audit.selfchecked import sentence as self_check_sentence
+from repro.audit.verdict import Reason, Verdict, Word
 from repro.audit.wording import counted, listed, metric_phrase, outcome
 from repro.evidence import judging
 from repro.evidence.integrity import Integrity, RecordLight
@@ -67,7 +69,16 @@ def _of_record(which: str, examined: Integrity) -> Iterator[Check]:
         complete: Outcome = "undetermined" if gaps else "passed"
         detail_gaps = f"{counted(gaps, 'gap')}: something was not seen" if gaps else "no gaps"
         yield Check(name=f"Completeness of the {which}", outcome=complete, detail=detail_gaps)
+        yield from _self_checked(which, examined.record)
         yield from (_replicated(which, each) for each in replicas(examined.record) if len(each.ranks) > 1)
+
+
+def _self_checked(which: str, record: Record) -> Iterator[Check]:
+    came_out = outcome_of(record)
+    if came_out is not None:
+        known: dict[str, Outcome] = {PASSED: "passed", FAILED: "failed"}
+        outcome = known.get(came_out, "undetermined")
+        yield Check(name=f"Self-check of the {which}", outcome=outcome, detail=self_check_sentence(record))
 
 
 def _replicated(which: str, each: Replicas) -> Check:
@@ -202,6 +213,8 @@ def _about_seal(which: str, examined: Integrity) -> Iterator[Finding]:
 def _about_verdict(verdict: Verdict) -> Iterator[Finding]:
     if verdict.word is Word.DID_NOT_MATCH:
         yield Finding(level="act", title="The replay did not match", details=verdict.differences or (verdict.sentence,))
+    elif verdict.reason is Reason.FIRST_STEPS_EQUAL:
+        yield Finding(level="look", title="Only the first steps were run again", details=(verdict.sentence,))
     elif verdict.word is Word.INDETERMINATE:
         yield Finding(level="act", title="The replay says nothing certain", details=(verdict.sentence,))
     elif verdict.differences:
@@ -248,6 +261,7 @@ def _about_record(which: str, record: Record) -> Iterator[Finding]:
         yield Finding(level="look", title=f"Files changed while the {which} ran", details=unstable)
     if record.run.replay_of is None:
         yield from _about_code(which, record)
+        yield from _about_self_check(record)
         yield from _about_unjudged(record)
     edited = Counter(row.package for row in record.package_changes)
     if edited:
@@ -271,6 +285,16 @@ def _about_unjudged(record: Record) -> Iterator[Finding]:
     details = (f"declared: {listed(patterns, 20)}", f"of the metrics recorded: {listed(names, 20) or 'none'}")
     title = f"{counted(len(names), 'metric')} declared unjudged when the run was recorded: no replay is judged by them"
     yield Finding(level="look", title=title, details=details)
+
+
+def _about_self_check(record: Record) -> Iterator[Finding]:
+    """Say what the machine that recorded the run found when it ran the first steps again."""
+    came_out = outcome_of(record)
+    if came_out == FAILED:
+        title = "The run did not repeat on the machine that recorded it (its self-check failed)"
+        yield Finding(level="act", title=title, details=(self_check_sentence(record),))
+    elif came_out not in (None, PASSED):
+        yield Finding(level="look", title="The self-check decided nothing", details=(self_check_sentence(record),))
 
 
 def _about_code(which: str, record: Record) -> Iterator[Finding]:

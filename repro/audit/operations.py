@@ -101,6 +101,20 @@ def _words(row: Operation) -> list[str]:
     return [row.words[start : start + _WORD] for start in range(0, len(row.words), _WORD)]
 
 
+def operations_sentence(compared: OperationComparison) -> str:
+    """Say how the operations of a step compare."""
+    head = f"operations of step {compared.step} of {compared.anchor} ({compared.process_key}): "
+    if compared.first is None:
+        return f"{head}all {compared.compared} gave the same"
+    named = operation_words(compared.first)
+    told = {
+        "differs": f"{named} was given the same, and gave something else",
+        "inputs differ": f"{named} was given other values, and none gave something else for the same",
+        "order differs": f"the runs took different ways from {named} on",
+    }
+    return f"{head}{told[compared.outcome]}; {compared.compared} compared"
+
+
 def operation_words(operation: Operation) -> str:
     """Name an operation and its line: `aten::index_put at train.py:17`, `aten::mm in the backward pass of …`."""
     site = operation.site.removesuffix(BACKWARD)

@@ -58,13 +58,16 @@ def document(compared: Diff) -> dict[str, object]:
         "differences": [dataclasses.asdict(difference) for difference in compared.differences],
         "metrics": [dataclasses.asdict(metric) for metric in compared.metrics],
         "trace": dataclasses.asdict(compared.trace),
+        "operations": [dataclasses.asdict(each) for each in compared.operations],
         "not_compared": list(compared.not_compared),
+        "replicas": [{"run": run_id, "sentence": sentence} for run_id, sentence in compared.replicas],
     }
 
 
 def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
     """Say a comparison in lines: each section that differs, then the metrics and the training trace."""
     from repro.audit.difference import CHANCE
+    from repro.audit.operations import operations_sentence
 
     same = "nothing differs but chance" if compared.differences else "nothing differs"
     yield f"{compared.left_run_id} → {compared.right_run_id}: {same if compared.same else 'different'}"
@@ -81,6 +84,12 @@ def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
     if compared.trace.anchors:
         yield "\ntrace"
         yield from (f"  {line}" for line in _trace(compared.trace))
+    if compared.replicas:
+        yield "\nweights across ranks"
+        yield from (f"  {run_id}: {sentence}" for run_id, sentence in compared.replicas)
+    if compared.operations:
+        yield "\noperations"
+        yield from (f"  {operations_sentence(each)}" for each in compared.operations)
     if compared.not_compared:
         yield "\nnot compared"
         yield from (f"  {sentence}" for sentence in compared.not_compared)

@@ -166,5 +166,18 @@ def _lines(replayed: Replayed, verdict: Verdict) -> Iterator[str]:
         yield "not equal"
         yield from (f"  {phrase}" for phrase in verdict.differences)
     yield from verdict.caveats
+    yield from _operations(replayed)
     replay_id = replayed.replay.run_id
     yield f"replay {replay_id} of {replayed.original.run.run_id}; for the signed report: repro report {replay_id}"
+
+
+def _operations(replayed: Replayed) -> Iterator[str]:
+    """Say what was seen of the operations of a step, where they were told one by one."""
+    if not replayed.replay.record.operations:
+        return
+    from repro.audit.operations import compare_operations, operations_sentence
+    from repro.audit.rebase import rebase
+
+    number, replay_id = len(replayed.replay.record.operations), replayed.replay.run_id
+    yield f"{number} operations were recorded: repro show {replay_id} --all; of two such replays: repro diff A B"
+    yield from map(operations_sentence, compare_operations(replayed.original, rebase(replayed.replay.record)))

@@ -35,7 +35,7 @@ def settings(left: Record, right: Record) -> Iterator[Difference]:
         {
             (row.process_key, row.moment, row.name): row.value
             for row in record.settings
-            if not row.name.startswith("trace.")
+            if not row.name.startswith(("trace.", "replay."))
         }
         for record in (left, right)
     )
