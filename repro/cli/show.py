@@ -91,9 +91,9 @@ def _head(record: Record) -> list[tuple[str, ...]]:
         ),
         ("commit", record.fact("code", "commit") or "none"),
         *(("ranks", sentence) for sentence in _ranks(record)),
+        *(("weights", sentence) for sentence in _replicas(record)),
         ("lineage", _lineage(record)),
         *([("determinism", asked)] if (asked := _determinism(record)) else []),
-        *(("weights", sentence) for sentence in _replicas(record)),
         *([("trace", "off, as was asked for: no step has fingerprints")] if _is_trace_off(record) else []),
         *(
             [("energy", f"{energy} J ({record.fact('hardware', 'energy_source')})")]
@@ -105,6 +105,12 @@ def _head(record: Record) -> list[tuple[str, ...]]:
 
 def _ranks(record: Record) -> tuple[str, ...]:
     from repro.audit.ranks import sentences
+
+    return sentences(record)
+
+
+def _replicas(record: Record) -> tuple[str, ...]:
+    from repro.audit.replicas import sentences
 
     return sentences(record)
 
@@ -125,18 +131,6 @@ def _determinism(record: Record) -> str:
 
 
 def _lineage(record: Record) -> str:
-def _replicas(record: Record) -> tuple[str, ...]:
-    from repro.audit.replicas import sentences
-
-    return sentences(record)
-
-
-def _self_check(record: Record) -> str:
-    from repro.audit.selfchecked import sentence
-
-    return sentence(record).removeprefix("Self-check").lstrip(": ")
-
-
     from repro.audit.lineage import lineage
 
     found = lineage(record)
