@@ -24,7 +24,7 @@ from pathlib import Path
 import measure
 from measure import Sample
 from rig import ROOT, Bench
-from suites import captures, codetree, hashing, startup, tracing, training
+from suites import captures, codetree, hashing, startup, steps, tracing, training
 
 Suite = Callable[[Bench], tuple[str, list[Sample]]]
 QUICK: dict[str, Suite] = {
@@ -35,9 +35,14 @@ QUICK: dict[str, Suite] = {
     "training": training.training,
     "backward": training.backward,
     "log": training.log,
+    "points": steps.points,
+    "step_toy": steps.step_toy,
+    "step_cnn": steps.step_cnn,
+    "step_transformer": steps.step_transformer,
     "captures": captures.captures,
 }
 HEAVY: dict[str, Suite] = {
+    "million": steps.million,
     "hash_big": hashing.hash_big,
     "hash_small": hashing.hash_small,
     "recheck": hashing.recheck,

@@ -12,11 +12,12 @@ declare -A WANTED=(
   [modelsigning]="model-signing pyopenssl" # it does not start without the second
   [reprozip]="reprozip"                    # needs a C compiler
   [sacred]="sacred setuptools<81"
+  [tensorboard]="tensorboard"
   [wandb]="wandb"
 )
 
 mkdir -p "$PEERS"
-for name in ${*:-modelsigning reprozip sacred dvc datalad wandb mlflow}; do
+for name in ${*:-modelsigning reprozip sacred dvc datalad tensorboard wandb mlflow}; do
   "$PYTHON" -m venv --clear "$PEERS/$name"
   # shellcheck disable=SC2086 # a peer may need several distributions
   if "$PEERS/$name/bin/python" -m pip install --quiet ${WANTED[$name]} >"$PEERS/$name.log" 2>&1; then
