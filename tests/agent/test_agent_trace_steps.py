@@ -233,7 +233,7 @@ def test_backward_passes_are_steps_where_no_optimizer_steps(run_agent, optimizer
 ALONE = """
 import torch
 weight = torch.ones(3, requires_grad=True)
-for _ in range(3): torch.autograd.grad((weight ** 2).sum(), [weight])
+for _ in range(3): torch.autograd.grad((weight ** 2).sum(), [weight], create_graph=True)
 """
 
 
