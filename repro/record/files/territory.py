@@ -31,6 +31,9 @@ _TOOLS: Final = re.compile(
 )
 """What manages interpreters and programs in a home, which many commands go through: a shim of pyenv reads 15 files."""
 _SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - files in memory: of processes for each other, or a staged data set
+_COMPILED: Final = re.compile(r"/\.triton/cache/|/\.nv/ComputeCache/")
+_INDUCTOR: Final = "torchinductor_"
+"""How PyTorch's compiler begins the name of its cache among temporary files; the user's name follows."""
 _OF_LOADER: Final = ("/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld.so.nohwcap")
 
 
@@ -48,6 +51,8 @@ class Territory:
         self._entropy = None if context.entropy is None else encode_path(context.entropy)
         self._packages = environment_folders(context.interpreter)
         self._user = _folder(context.environment.get("HOME") or "/nonexistent")
+        chosen = context.environment.get("TORCHINDUCTOR_CACHE_DIR")
+        self._compiler = (_folder(Path(chosen).absolute()),) if chosen else ()
         self._temporary = tuple(
             _folder(Path(path).absolute())
             for path in {tempfile.gettempdir(), context.environment.get("TMPDIR") or "/tmp", _SHARED_MEMORY}  # noqa: S108
@@ -83,7 +88,7 @@ class Territory:
         """Return the category of a file."""
         if path.startswith(self._packages) or "/site-packages/" in path or "/dist-packages/" in path:
             return "environment"
-        if gone and path.startswith(self._temporary):
+        if (gone and path.startswith(self._temporary)) or self._is_compiled(path):
             return "temporary"
         is_code = path.endswith(_CODE_SUFFIXES) or _LIBRARY.search(path) is not None
         if path.startswith(self.root):
@@ -92,6 +97,12 @@ class Territory:
         if is_system and not path.startswith(_SHARED_MEMORY + "/"):
             return "system"
         return "environment" if _TOOLS.search(path) or self._is_configuration(path) else "code" if is_code else "data"
+
+    def _is_compiled(self, path: str) -> bool:
+        """Say whether a file lies in the cache of a compiler, which makes it anew when it is dropped."""
+        if path.startswith(self._compiler) or _COMPILED.search(path):
+            return True
+        return any(path.startswith(folder + _INDUCTOR) for folder in self._temporary)
 
     def _is_configuration(self, path: str) -> bool:
         """Say whether a file is the user's own settings: `~/.NAME`, `~/.config`; caches and data sets are not."""

@@ -183,6 +183,24 @@ def test_an_input_that_is_gone_is_a_gap_unless_it_was_temporary(
     assert about_data(found) == ["/gone/y"]
 
 
+def test_what_a_compiler_keeps_is_temporary(project: Path, look, tmp_path: Path, monkeypatch) -> None:
+    """A run that compiles writes there, and a replay reads it or writes it again: it stands in no replay's way."""
+    monkeypatch.setattr(territory.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    kept = [
+        tmp_path / "tmp" / "torchinductor_ada" / "fx" / "c1.py",
+        tmp_path / "chosen" / "c2.main.cpp",
+        tmp_path / "home" / ".triton" / "cache" / "h" / "kernel.cubin",
+    ]
+    others = [tmp_path / "tmp" / "torchinductor.csv", tmp_path / "home" / ".triton" / "config.csv"]
+    for path in (*kept, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"made by a compiler")
+    variables = {"TMPDIR": str(tmp_path / "tmp"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "chosen")}
+    found = look(*(opened(path, "write") for path in (*kept, *others)), environment=variables)
+    categories = {path: about[0] for (path, _), about in rows(found).items()}
+    assert categories == dict.fromkeys(map(str, kept), "temporary") | dict.fromkeys(map(str, others), "data")
+
+
 def test_categories(project: Path, look, tmp_path: Path, start: Start) -> None:
     library = tmp_path / "env" / "lib" / "python3.11" / "site-packages" / "bundled.csv"
     library.parent.mkdir(parents=True)
