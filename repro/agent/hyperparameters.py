@@ -42,8 +42,8 @@ _PLAIN_MODULES = frozenset(
 _LAUNCHERS = frozenset(
     (
         *("IPython", "_pytest", "accelerate", "coverage", "dask", "debugpy", "deepspeed", "distributed", "flask"),
-        *("gunicorn", "horovod", "hydra", "ipykernel", "mlflow", "mpi4py", "nbconvert", "pip", "pydevd", "pytest"),
-        *("ray", "streamlit", "submitit", "torch", "tox", "uvicorn", "wandb"),
+        *("gunicorn", "horovod", "hydra", "ipykernel", "joblib", "mlflow", "mpi4py", "nbconvert", "pip", "pydevd"),
+        *("pytest", "ray", "streamlit", "submitit", "torch", "tox", "uvicorn", "wandb"),
     )
 )
 """Installed programs that parse a command line of their own to run somebody else's program, or to serve it."""
