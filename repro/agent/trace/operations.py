@@ -1,8 +1,9 @@
 """Tell each operation of one step as the dispatcher runs it (`REPRO_TRACE_OPERATIONS=STEP`).
 
-What it was given, what it gave back, and the line that called it. The step is one of the first optimizer that steps, or a backward pass where none does; its operations are those after
-the end of the step before, and of step 0 all since torch was imported. They run as they would: the mode that sees them
-calls each as it came. Of one that autograd called, the site is that of the forward operation that it belongs to.
+What it was given, what it gave back, and the line that called it. The step is one of the first optimizer that steps,
+or a backward pass where none does; its operations are those after the end of the step before, and of step 0 all since
+torch was imported. They run as they would: the mode that sees them calls each as it came. Of one that autograd called,
+the site is that of the forward operation that it belongs to.
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ class Operations:
             self._agent.guard("trace", "operations", self._finish, anchor)
 
     def _begin(self) -> None:
-        self._mode = _mode_of(self._torch)(self._see)
-        self._mode.__enter__()
+        mode = _mode_of(self._torch)(self._see)
+        _enter(self._torch, mode)
+        self._mode = mode
 
     def _finish(self, anchor: str) -> None:
         mode, self._mode = self._mode, None
@@ -235,12 +237,30 @@ def _mode_of(torch: Any) -> Any:
     return OperationMode
 
 
-def _leave(torch: Any, mode: Any) -> None:
-    """Take a mode off the stack, if it is the last; beneath one of the user's it stays, and passes all on."""
+def _enter(torch: Any, mode: Any) -> None:
+    """Put a mode beneath those of the user: each of these must be the last when it is left."""
     dispatch = torch.utils._python_dispatch
-    current = getattr(dispatch, "_get_current_dispatch_mode", None)
-    if current is None or current() is mode:
-        mode.__exit__(None, None, None)
+    above = _taken_off(dispatch)
+    for each in (mode, *above):
+        dispatch._push_mode(each)
+
+
+def _leave(torch: Any, mode: Any) -> None:
+    """Take a mode off the stack, wherever in it that is."""
+    dispatch = torch.utils._python_dispatch
+    for each in _taken_off(dispatch):
+        if each is not mode:
+            dispatch._push_mode(each)
+
+
+def _taken_off(dispatch: Any) -> list[Any]:
+    """Take all modes off the stack that are no part of torch's own machinery, and return them, the lowest first."""
+    found: list[Any] = []
+    while True:
+        top = dispatch._get_current_dispatch_mode()
+        if top is None or getattr(top, "_mode_key", None) is not None:
+            return found
+        found.insert(0, dispatch._pop_mode())
 
 
 def _tensors(torch: Any, value: Any) -> list[Any]:
