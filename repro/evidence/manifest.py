@@ -29,8 +29,8 @@ from repro.evidence.tables import Column, Table
 
 STORAGE: Final = "STORAGE_VERSION 'v1.2.0'"
 """Any DuckDB since 1.2 can read the file."""
-_SMALL_BLOCK, _LARGE_BLOCK = 16384, 262144
-"""Bytes. Small blocks keep a small run at some 100 kB, but DuckDB compresses numbers in large ones only."""
+_BYTES_OF_A_POINT: Final = {16384: 25, 65536: 17, 262144: 10}
+"""By the size of a block. Each table takes one block at least, but DuckDB compresses numbers in large ones only."""
 MAX_BYTES: Final = 8 * 1024**3
 _READ_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
     "enable_external_access": "false",
@@ -50,8 +50,6 @@ _BATCH_CHARACTERS: Final = 64 * 1024 * 1024
 _SAMPLED_ROWS: Final = 64
 _FEW_ROWS: Final = 5_000
 """Fewer are not compressed: to try what would be best takes 10 ms, and saves a fifteenth of some 250 kB."""
-_MANY_ROWS: Final = 50_000
-"""From here on, what large blocks compress is more than what they leave empty: half the bytes with a million points."""
 _ready: Final[list[duckdb.DuckDBPyConnection]] = []
 _SIDECARS: Final = (".wal", ".tmp", ".wal.checkpoint", ".wal.recovery", ".lock")
 _CATALOGUE: Final = """
@@ -178,7 +176,7 @@ def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
 def _fill(record: Record, path: Path) -> None:
     rows_by_table = {table: table.sorted(tables.rows_of(record, table)) for table in tables.tables()}
     count = sum(map(len, rows_by_table.values()))
-    block = _SMALL_BLOCK if count < _MANY_ROWS else _LARGE_BLOCK
+    block = _block_size(sum(map(bool, rows_by_table.values())), len(record.metrics))
     with _connection() as connection:
         connection.execute(f"PRAGMA force_compression='{'uncompressed' if count < _FEW_ROWS else 'auto'}'")
         connection.execute(f"ATTACH '{_quoted(path)}' AS manifest ({STORAGE}, BLOCK_SIZE {block})")
@@ -195,6 +193,11 @@ def _fill(record: Record, path: Path) -> None:
         connection.execute("DETACH manifest")
     if any(os.path.lexists(sidecar) for sidecar in _sidecars(path)):
         raise ExecutionError(f"DuckDB left a sidecar beside {path}")
+
+
+def _block_size(filled: int, points: int) -> int:
+    """Return the size of a block with which a file is smallest, of so many tables with rows and so many points."""
+    return min(_BYTES_OF_A_POINT, key=lambda block: block * filled + _BYTES_OF_A_POINT[block] * points)
 
 
 def _quoted(path: Path) -> str:
