@@ -15,7 +15,6 @@ from stat import S_ISREG
 from . import disguise, sha256_type
 from .files import absolute
 from .process import encode_path
-from .readers import watch as watch_readers
 from .safetensors_file import MOST_BYTES, tensors_in
 from .trace.fingerprint import Fingerprints, digits
 from .trace.leaves import TooMany, named_tensors
@@ -38,10 +37,6 @@ MOST_STATES = 256
 MOST_HASHED_BYTES = 1 << 28
 """A buffer in memory is hashed up to this size, so that the file that it goes to is known."""
 
-MODULES = (
-    *("torch.nn.parallel.distributed", "torch.distributed.checkpoint.state_dict_saver"),
-    "torch.distributed.checkpoint.state_dict_loader",
-)
 _INSIDE = ("torch.distributed.", "torch._", "torch.package.", "torch.jit.", "safetensors.")
 """Modules whose own calls are part of what somebody called of them."""
 
@@ -291,92 +286,6 @@ class _Call:
             with self._place.getbuffer() as whole, whole[self._start :] as part:
                 return _sha256(part)
         return _sha256(result) if isinstance(result, bytes) else None
-
-
-_known: list[Checkpoints] = []
-
-
-def checkpoints_of(agent: Agent) -> Checkpoints:
-    """Return the checkpoints of this process: each hook gets the same."""
-    if not _known:
-        _known.append(Checkpoints(agent))
-    return _known[0]
-
-
-def watch_torch(agent: Agent, torch: Any, tracer: Tracer) -> None:
-    """Take the places of `torch.save` and `torch.load`, and tell of the files of TorchScript that are opened."""
-    checkpoints = checkpoints_of(agent)
-    checkpoints.attach(torch, tracer)
-    homes = (torch, torch.serialization)
-    for name, action, value, file in (
-        ("save", "written", (0, "obj"), (1, "f")),
-        ("load", "read", None, (0, "f")),
-    ):
-        original = getattr(torch, name)
-        replace(original, checkpoints.follow(original, action, "torch", value, file, f"torch.{name}"), *homes)
-
-    for line in ("save 1 f write", "load 0 f"):
-        wrapped = getattr(torch.jit, line.partition(" ")[0])
-        watch_readers(torch.jit, agent, "torch", (line,))
-        replace(wrapped, getattr(torch.jit, wrapped.__name__), torch.jit._serialization)
-
-
-def watch(module: Any, agent: Agent) -> None:
-    """Take our places in another of torch's modules, one of `MODULES`."""
-    checkpoints = checkpoints_of(agent)
-    if module.__name__ == "torch.nn.parallel.distributed":
-        checkpoints.parallel.watch(module)
-    else:
-        _watch_distributed(checkpoints, module)
-
-
-def _watch_distributed(checkpoints: Checkpoints, module: Any) -> None:
-    for name, action in (("save", "written"), ("async_save", "written"), ("load", "read")):
-        original = vars(module).get(name)
-        if original is not None and original.__module__ == module.__name__:
-            subject = f"torch.distributed.checkpoint.{name}"
-            given = ((0, "state_dict"), (1, "checkpoint_id"))
-            setattr(module, name, checkpoints.follow(original, action, "torch.distributed.checkpoint", *given, subject))
-
-
-def watch_safetensors(module: Any, agent: Agent) -> None:
-    """Take the places of the functions of `safetensors.torch`, `safetensors.numpy` or `safetensors`."""
-    checkpoints = checkpoints_of(agent)
-    if module.__name__ == "safetensors":
-        module.safe_open = _opening(checkpoints, module.safe_open)
-        return
-    for name, action, value, file in (
-        (
-            "save_file",
-            "written",
-            (0, "tensors" if module.__name__.endswith("torch") else "tensor_dict"),
-            (1, "filename"),
-        ),
-        ("load_file", "read", None, (0, "filename")),
-        ("save", "written", (0, "tensors" if module.__name__.endswith("torch") else "tensor_dict"), None),
-        ("load", "read", None, None),
-    ):
-        original = vars(module).get(name)
-        if original is not None:
-            subject = f"{module.__name__}.{name}"
-            setattr(module, name, checkpoints.follow(original, action, "safetensors", value, file, subject))
-
-
-def _opening(checkpoints: Checkpoints, original: Any) -> Any:
-    def safe_open(filename: Any, *args: Any, **kwargs: Any) -> Any:
-        caller = sys._getframe(1).f_globals.get("__name__") or ""
-        checkpoints.guard("data", "safetensors.safe_open", checkpoints.opened_whole, filename, caller)
-        return original(filename, *args, **kwargs)
-
-    return disguise(safe_open, original)
-
-
-def replace(original: Any, wrapper: Any, *homes: Any) -> None:
-    """Put a wrapper in the place of a function, under each name that modules have for it."""
-    for home in homes:
-        for name, value in list(vars(home).items()):
-            if value is original:
-                setattr(home, name, wrapper)
 
 
 def _argument(args: Any, kwargs: Any, where: Any) -> Any:

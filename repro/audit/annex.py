@@ -70,7 +70,7 @@ def _metric_row(metric: MetricComparison) -> tuple[str, ...]:
 
 def _outputs(verdict: Verdict) -> Table:
     rows = ((o.path, o.library, o.state, o.left_sha256 or NONE, o.right_sha256 or NONE) for o in verdict.outputs)
-    note = "Files that the run left behind. Those written by torch are checkpoints."
+    note = "Files that the run left behind. Those written by torch are checkpoints, and those whose tensors were told."
     return table("Outputs", note, "Path:code, Written by, Comparison, Record:digest, Replay:digest", rows)
 
 

@@ -8,6 +8,7 @@ from repro.evidence.model import Gap
 
 _FINGERPRINTS: Final = (
     *("fingerprint", "parameter names", "schedule", "order", "batch", "rng.", "sketch", "optimizer.", "backward"),
+    "checkpoint",
 )
 """How the subjects of gaps begin that tell what the trace could not make a fingerprint of."""
 

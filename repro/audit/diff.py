@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from repro.audit import replicas
+from repro.audit import goingon, replicas
 from repro.audit.difference import CHANCE, Difference, facts, replaying
 from repro.audit.divergence import MetricComparison, compare_metrics
 from repro.audit.fingerprints import TraceComparison, compare_fingerprints
 from repro.audit.operations import OperationComparison, compare_operations
 from repro.audit.rebase import rebase
-from repro.audit.sections import code, conduct, data, environment, model, results, software
+from repro.audit.sections import checkpoints, code, conduct, data, environment, model, results, software
 from repro.audit.wording import counted, listed
 from repro.evidence.model import Record
 
@@ -33,6 +33,7 @@ SECTIONS: Final = (
     "randomness",
     "hardware",
     "processes",
+    "checkpoints",
     "outputs",
     "outcome",
     "gaps",
@@ -55,6 +56,8 @@ class Diff:
     """The operations of the steps that both runs told one by one."""
     not_compared: tuple[str, ...]
     """What could not be compared, one sentence each."""
+    goes_on: tuple[tuple[str, str], ...]
+    """Run and phrase, for each anchor of a run that goes on from another run: where it stands in the whole training."""
     replicas: tuple[tuple[str, str], ...]
     """Ranks of one run that ceased to hold the same weights: the run's id, and a sentence."""
 
@@ -95,6 +98,7 @@ def diff(left: Record, right: Record) -> Diff:
         *facts("hardware", "hardware", ours, theirs),
         *conduct.processes(ours, theirs),
         *software.programs(ours, theirs),
+        *checkpoints.checkpoints(ours, theirs),
         *results.outputs(ours, theirs),
         *results.outcome(ours, theirs),
         *results.gaps(ours, theirs),
@@ -108,6 +112,7 @@ def diff(left: Record, right: Record) -> Diff:
         trace=trace,
         operations=compare_operations(ours, theirs),
         not_compared=(*_not_compared(ours, theirs), *_not_traced(trace)),
+        goes_on=tuple((record.run.run_id, each) for record in (left, right) for each in goingon.phrases(record)),
         replicas=tuple((record.run.run_id, each) for record in (left, right) for each in replicas.broken(record)),
     )
 
@@ -118,6 +123,7 @@ def _not_compared(left: Record, right: Record) -> Iterator[str]:
     overwritten = sorted(code.overwritten(left, right) & {row.path for row in (*left.code_files, *right.code_files)})
     if overwritten:
         yield f"Files of the code tree that the run writes anew are compared as outputs: {listed(overwritten, 20)}."
+    yield from checkpoints.of_equal_tensors(left, right)
     unseen = data.unseen(left, right)
     if unseen:
         number = counted(len(unseen), "input")

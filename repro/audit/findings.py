@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
 from typing import Final, Literal
 
+from repro.audit import goingon
 from repro.audit.diff import Diff
 from repro.audit.divergence import MetricComparison
 from repro.audit.fingerprints import AnchorComparison
@@ -104,7 +105,7 @@ def _of_verdict(verdict: Verdict, original: Record, replay: Record) -> Iterator[
     yield from (_traced(anchor, verdict) for anchor in verdict.trace.anchors)
     for output in verdict.outputs:
         if output.checkpoint or not verdict.metrics:
-            states: dict[str, Outcome] = {"identical": "passed", "not-hashed": "undetermined"}
+            states: dict[str, Outcome] = {"identical": "passed", "same-tensors": "passed", "not-hashed": "undetermined"}
             relaxed = verdict.word is Word.MATCHED_WITHIN_TOLERANCE and output.state != "identical"
             came_out = "undetermined" if relaxed else states.get(output.state, "failed")
             yield Check(name=f"Output {output.path}", outcome=came_out, detail=output.state)
@@ -271,6 +272,9 @@ def _about_record(which: str, record: Record) -> Iterator[Finding]:
     if apart:
         title = f"The ranks of the {which} ceased to hold the same weights"
         yield Finding(level="act", title=title, details=apart)
+    stands = goingon.phrases(record)
+    if stands:
+        yield Finding(level="look", title=f"The {which} goes on from another run", details=stands)
     if record.run.status != "completed":
         yield Finding(level="look", title=f"The {which} did not end well", details=(outcome(record),))
 

@@ -3,8 +3,8 @@
 Procedure `repro/compare`, version 3. The first rule that applies decides:
 
 1. Data that the run had read changed before the replay: nothing can be concluded.
-2. A certain mismatch: another fingerprint or number at a step that both have, other bytes in a checkpoint, another end
-   of the command.
+2. A certain mismatch: another fingerprint or number at a step that both have, another tensor in a checkpoint, another
+   end of the command.
 3. Neither side has a metric, a fingerprint or an output: nothing to compare.
 4. One side was cut short from outside: what both have is equal, the rest is unknown.
 5. The trace has a gap, or what must be compared has no digest: what was seen is equal, the rest is unknown. (A learning
@@ -17,8 +17,10 @@ Procedure `repro/compare`, version 3. The first rule that applies decides:
 
 Metrics count bit for bit, unless the original was sealed with a tolerance for them: then only the limit counts, and
 fingerprints and checkpoints need not be identical. One that was sealed as unjudged is compared and shown, and decides
-nothing: the rules go as if it were not there. Checkpoints are the outputs that torch wrote. Other outputs often
-hold times: they are compared and named, and they decide only where there is neither a metric nor a traced step.
+nothing: the rules go as if it were not there. Checkpoints are the outputs that torch wrote, and those of other
+libraries that tell of their tensors. One with other bytes and equal tensors is named, and decides nothing; where its
+tensors were not told its bytes count. Other outputs often hold times: they are compared and named, and they decide only
+where there is neither a metric nor a traced step.
 
 Fingerprints are those of the training trace, compared as `repro.audit.fingerprints` says: a random generator's state
 that the training did not draw from decides nothing. Two runs that were not both traced are judged by the rest, as in
@@ -52,6 +54,7 @@ from repro.audit.wording import (
     evidence,
     listed,
     metric_phrase,
+    other_bytes,
     outcome,
     output_phrases,
 )
@@ -284,17 +287,15 @@ def _certain_mismatch(case: _Case) -> Decision | None:
     if outcome(case.original) != outcome(case.replay):
         sentence = f"The original {ended(case.original)}; the replay {ended(case.replay)}."
         return Word.DID_NOT_MATCH, None, sentence
-    others = [output.path for output in case.decisive_outputs if output.state == "differs"]
+    others = [output for output in case.decisive_outputs if output.state == "differs"]
     if others:
-        return Word.DID_NOT_MATCH, None, f"Other bytes in {listed(others)}."
+        return Word.DID_NOT_MATCH, None, other_bytes(others)
     return None
 
 
 def _suggestion(case: _Case) -> str:
     """Say how metrics are declared unjudged, where these alone make the replay no match and are called like times."""
-    others = outcome(case.original) != outcome(case.replay) or any(
-        o.state != "identical" for o in case.decisive_outputs
-    )
+    others = outcome(case.original) != outcome(case.replay) or any(not o.same for o in case.decisive_outputs)
     beyond = () if others else tuple(metric for metric in case.metrics if not case.within(metric))
     return unjudged.suggestion(beyond)
 
@@ -345,7 +346,7 @@ def _shortfall(case: _Case) -> Decision | None:
 
 def _matched(case: _Case) -> Decision:
     unequal = _unequal(case)
-    checkpoints = all(output.state == "identical" for output in case.outputs if output.checkpoint)
+    checkpoints = all(output.same for output in case.outputs if output.checkpoint)
     if not unequal and checkpoints and case.trace.equal:
         return Word.MATCHED_EXACTLY, None, f"Every {_what_counts(case)} came out the same, bit for bit."
     phrases = [

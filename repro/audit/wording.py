@@ -11,6 +11,7 @@ from repro.evidence.model import Record
 
 _OUTPUT_WORDS: Final = {
     "identical": "is byte-identical",
+    "same-tensors": "has other bytes, and the tensors in it are equal",
     "differs": "differs",
     "only-left": "is missing in the replay",
     "only-right": "is there in the replay alone",
@@ -89,7 +90,21 @@ def divergence_sentence(metric: MetricComparison, limit: float | None) -> str:
 
 def output_phrases(outputs: Sequence[OutputComparison]) -> tuple[str, ...]:
     """Name every output that is not byte-identical, and how it is not."""
-    return tuple(f"{output.path} {_OUTPUT_WORDS[output.state]}" for output in outputs if output.state != "identical")
+    return tuple(output_phrase(output) for output in outputs if output.state != "identical")
+
+
+def output_phrase(output: OutputComparison) -> str:
+    """Say how one output is not byte-identical; of a checkpoint, in which tensors."""
+    if output.state == "same-tensors":
+        number = counted(sum(each.of for each in output.held), "tensor")
+        return f"{output.path} has other bytes, and all {number} are equal"
+    extent = output.extent if output.state == "differs" else ""
+    return f"{output.path} {_OUTPUT_WORDS[output.state]}" + (f" in {extent}" if extent else "")
+
+
+def other_bytes(outputs: Sequence[OutputComparison]) -> str:
+    """Say which outputs hold something else, in one sentence."""
+    return f"Other bytes in {listed([f'{o.path} ({o.extent})' if o.extent else o.path for o in outputs])}."
 
 
 def listed(phrases: Sequence[str], limit: int = 3) -> str:

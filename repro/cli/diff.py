@@ -58,6 +58,7 @@ def document(compared: Diff) -> dict[str, object]:
         "differences": [dataclasses.asdict(difference) for difference in compared.differences],
         "metrics": [dataclasses.asdict(metric) for metric in compared.metrics],
         "trace": dataclasses.asdict(compared.trace),
+        "goes_on": [list(each) for each in compared.goes_on],
         "operations": [dataclasses.asdict(each) for each in compared.operations],
         "not_compared": list(compared.not_compared),
         "replicas": [{"run": run_id, "sentence": sentence} for run_id, sentence in compared.replicas],
@@ -84,6 +85,9 @@ def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
     if compared.trace.anchors:
         yield "\ntrace"
         yield from (f"  {line}" for line in _trace(compared.trace))
+    if compared.goes_on:
+        yield "\ngoes on from other runs"
+        yield from (f"  {run_id}: {phrase}" for run_id, phrase in compared.goes_on)
     if compared.replicas:
         yield "\nweights across ranks"
         yield from (f"  {run_id}: {sentence}" for run_id, sentence in compared.replicas)
@@ -99,7 +103,9 @@ def _chance_is_the_cause(compared: Diff) -> bool:
     """Say whether the results differ and nothing but chance can have done it."""
     from repro.audit.difference import CHANCE
 
-    return not compared.same and all(d.section in (CHANCE, "outputs", "outcome", "gaps") for d in compared.differences)
+    return not compared.same and all(
+        d.section in (CHANCE, "checkpoints", "outputs", "outcome", "gaps") for d in compared.differences
+    )
 
 
 def _difference(difference: Difference) -> str:

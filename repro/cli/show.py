@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from repro.evidence.model import DataFile, Dataset, Metric, Record
+    from repro.evidence.model import Checkpoint, DataFile, Dataset, Metric, Record
 
 _LONG = 40
 """Rows of a section that are printed before the rest is only counted; `--all` prints every one."""
@@ -34,7 +34,7 @@ def show(
     store = Store(home())
     record = integrity.load(store.find(run), store, trust.trusted_keys(store), allow_unknown_signer=True)
     if json:
-        terminal.answer(dataclasses.asdict(record))
+        terminal.answer(dataclasses.asdict(dataclasses.replace(record, metrics=tuple(record.metrics))))
         return
     for title, rows in _sections(record):
         print(f"\n{title} ({len(rows)})" if title else "", end="\n" if title else "")
@@ -54,6 +54,9 @@ def _sections(record: Record) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
         "Metrics": [_metric_row(points) for points in _by_metric(record)],
         "Models": _models(record),
         "Training trace": [_trace_row(record, key, anchor, steps) for (key, anchor), steps in _traced(record)],
+        "Operations": [(o.process_key, str(o.step), str(o.place), o.name, o.inputs, o.site) for o in record.operations],
+        "Goes on from other runs": [(phrase,) for phrase in _goes_on(record)],
+        "Checkpoints": [_checkpoint_row(row) for row in record.checkpoints],
         "Data files": [_data_row(f) for f in record.data_files if f.category == "data"],
         "Files renamed, linked or removed": [
             (c.action, c.path, f"→ {c.target}" if c.target else "", c.process_key) for c in record.file_changes
@@ -90,9 +93,11 @@ def _head(record: Record) -> list[tuple[str, ...]]:
             f"{run.wall_seconds:.1f} s wall, {run.cpu_seconds:.1f} s CPU, {_size(run.peak_memory_bytes)} peak memory",
         ),
         ("commit", record.fact("code", "commit") or "none"),
+        *(("node", line) for line in node_lines(record)),
         *(("ranks", sentence) for sentence in _ranks(record)),
         *(("weights", sentence) for sentence in _replicas(record)),
         ("lineage", _lineage(record)),
+        *([("self-check", checked)] if (checked := _self_check(record)) else []),
         *([("determinism", asked)] if (asked := _determinism(record)) else []),
         *([("trace", "off, as was asked for: no step has fingerprints")] if _is_trace_off(record) else []),
         *(
@@ -101,6 +106,19 @@ def _head(record: Record) -> list[tuple[str, ...]]:
             else []
         ),
     ]
+
+
+def node_lines(record: Record) -> tuple[str, ...]:
+    """Say which part of a join a run is, or which parts it was merged from; nothing of any other run."""
+    from repro.evidence import joined
+
+    member = joined.membership(record)
+    if member is not None:
+        return (f"{member.node} of {member.nodes} in the join {member.join_id}",)
+    return tuple(
+        f"{part.node}: run {part.run_id}, {record.fact(joined.TOPIC, f'node{part.node}/ended')}"
+        for part in joined.named_parts(record)
+    )
 
 
 def _ranks(record: Record) -> tuple[str, ...]:
@@ -113,6 +131,12 @@ def _replicas(record: Record) -> tuple[str, ...]:
     from repro.audit.replicas import sentences
 
     return sentences(record)
+
+
+def _self_check(record: Record) -> str:
+    from repro.audit.selfchecked import sentence
+
+    return sentence(record).removeprefix("Self-check").lstrip(": ")
 
 
 def _is_trace_off(record: Record) -> bool:
@@ -189,6 +213,7 @@ def _trace_row(record: Record, process_key: str, anchor: str, steps: list[int]) 
         process_key,
         anchor,
         f"{len(steps):,}{_of(all_steps)} steps traced, the last {steps[-1]:,}",
+        _of_whole(record, process_key, anchor, all_steps),
         f"of {passes:,} backward passes" if passes else "",
         f"every {every}, and powers of two" if every else "the first steps, and powers of two",
         f"{len(tensors):,} tensors",
@@ -199,6 +224,33 @@ def _trace_row(record: Record, process_key: str, anchor: str, steps: list[int]) 
 def _of(all_steps: str | None) -> str:
     """Say of how many steps it is; nothing where the process did not get to tell."""
     return f" of {int(all_steps):,}" if all_steps and all_steps.isdecimal() else ""
+
+
+def _of_whole(record: Record, process_key: str, anchor: str, all_steps: str | None) -> str:
+    """Say which steps of the whole training these are, where the anchor goes on from another run."""
+    from repro.evidence.goingon import goes_on_at
+
+    before = goes_on_at(record).get((process_key, anchor))
+    if before is None:
+        return ""
+    end = f"to {before + int(all_steps) - 1:,}" if all_steps and all_steps.isdecimal() else "on"
+    return f"steps {before:,} {end} of the whole training"
+
+
+def _goes_on(record: Record) -> list[str]:
+    from repro.audit import goingon
+
+    others = [
+        f"{link.process_key} read what run {link.from_run_id} wrote, and goes on from nothing in it"
+        for link in goingon.other_links(record)
+    ]
+    return [*goingon.phrases(record), *others]
+
+
+def _checkpoint_row(row: Checkpoint) -> tuple[str, ...]:
+    steps = row.steps.strip("{}").replace('"', "").replace(",", ", ")
+    where = row.path or "in memory"
+    return (row.process_key, row.action, where, steps, f"{row.tensor_count:,} tensors", _short(row.digest))
 
 
 def _short(digest: str | None) -> str:

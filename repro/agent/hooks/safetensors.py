@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import checkpoints
+from .. import tensor_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,4 +15,4 @@ MODULES = ("safetensors", "safetensors.torch", "safetensors.numpy")
 
 def install(module: Any, agent: Agent) -> None:
     """Watch what writes and reads files of tensors."""
-    checkpoints.watch_safetensors(module, agent)
+    tensor_files.watch_safetensors(module, agent)

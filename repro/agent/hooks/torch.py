@@ -14,9 +14,8 @@ ones are the same bit for bit with and without this.
 from __future__ import annotations
 
 import os
-import time
 
-from .. import checkpoints, determinism, disguise, torch_generators
+from .. import clock, determinism, disguise, tensor_files, torch_generators
 from ..trace.ending import Ending
 from ..trace.gradients import Gradients
 from ..trace.operations import Operations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 MODULES = (
     *("torch", "torch.optim.optimizer", "torch.utils.data.dataloader"),
     *("torch._dynamo.trace_rules", "torch.utils.tensorboard.writer", "torch.distributed.distributed_c10d"),
-    *checkpoints.MODULES,
+    *tensor_files.MODULES,
 )
 
 FETCH_EVERY = 64
@@ -58,8 +57,8 @@ def install(module: Any, agent: Agent) -> None:
         training.watch_torch(module)
     elif module.__name__ == "torch.utils.data.dataloader":
         training.watch_loaders(module)
-    elif module.__name__ in checkpoints.MODULES:
-        checkpoints.watch(module, agent)
+    elif module.__name__ in tensor_files.MODULES:
+        tensor_files.watch(module, agent)
     elif module.__name__ == "torch.utils.tensorboard.writer":
         from .. import summary_writer
 
@@ -120,7 +119,7 @@ class Training:
         agent.guard("trace", "torch.autograd.backward", self._watch_backward)
         agent.guard("randomness", "torch.manual_seed", self._watch_seeds)
         agent.guard("randomness", "torch.Generator", torch_generators.watch, torch, agent)
-        agent.guard("data", "torch.save", checkpoints.watch_torch, agent, torch, self._tracer)
+        agent.guard("data", "torch.save", tensor_files.watch_torch, agent, torch, self._tracer)
         agent.guard("trace", "torch settings", self._restore_settings)
         agent.guard("trace", "MKL", self._warm_up)
         agent.guard("trace", "determinism", determinism.install, agent, torch, self._library, SETTINGS)
@@ -238,7 +237,7 @@ class Training:
         if dtype is None:
             dtype = self._dtypes[loss.dtype] = str(loss.dtype).rpartition(".")[2]
         if loss.is_cpu:
-            self._agent.metric("loss", step, float(loss.item()), dtype, time.monotonic())
+            self._agent.metric("loss", step, float(loss.item()), dtype, clock.monotonic())
         else:
             self._queue("loss", step, dtype, loss)
         return step
@@ -256,7 +255,7 @@ class Training:
         """Tell a tensor without dimensions as a metric: now, or once the device has it."""
         dtype = str(value.dtype).rpartition(".")[2]
         if value.is_cpu:
-            self._agent.metric(name, step, float(value.item()), dtype, time.monotonic())
+            self._agent.metric(name, step, float(value.item()), dtype, clock.monotonic())
         else:
             self._queue(name, step, dtype, value)
 
@@ -265,7 +264,7 @@ class Training:
         if value.is_cuda and cuda.is_current_stream_capturing():
             self._agent.gap("trace", name, "what is computed inside a CUDA graph is not read")
             return
-        self._on_device.append((name, step, time.monotonic(), dtype, value.detach().clone()))
+        self._on_device.append((name, step, clock.monotonic(), dtype, value.detach().clone()))
         if len(self._on_device) >= FETCH_EVERY:
             self._fetch()
 
@@ -333,7 +332,7 @@ class Training:
             if rate is None or known.rates.get(number) == rate:
                 continue
             known.rates[number] = rate
-            self._agent.metric(known.name(number), step, float(rate), "float64", time.monotonic())
+            self._agent.metric(known.name(number), step, float(rate), "float64", clock.monotonic())
 
     def _at_moment(self, moment: str) -> None:
         if self._torch is None:

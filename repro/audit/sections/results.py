@@ -19,13 +19,13 @@ def outputs(left: Record, right: Record) -> Iterator[Difference]:
         "not-hashed": "cannot be compared: not hashed on both sides",
     }
     for output in compare_outputs(left, right):
-        if output.state != "identical":
+        if not output.same:
             yield Difference(
                 section="outputs",
                 name=output.path,
                 left=output.left_sha256,
                 right=output.right_sha256,
-                note=notes[output.state],
+                note=f"{output.extent} differ" if output.extent else notes[output.state],
             )
     streams = ("stdout_sha256", "stderr_sha256")
     ours, theirs = (
