@@ -339,9 +339,9 @@ CREATE TABLE operation (
     step BIGINT NOT NULL,
     place BIGINT NOT NULL,                  -- in the order of the calls
     name VARCHAR NOT NULL,                  -- such as aten::mm
-    inputs VARCHAR NOT NULL,                -- such as float32[64,10], float32[10,3]
+    inputs VARCHAR NOT NULL,                -- such as float32[64,10] 0123456789abcdef, 0.5: types, shapes, fingerprints
     words VARCHAR NOT NULL,                 -- 16 hexadecimal digits a tensor that it gave back or wrote to
-    site VARCHAR NOT NULL                   -- file:line of the caller; empty: autograd
+    site VARCHAR NOT NULL                   -- file:line of the caller; with " backward": of the forward operation
 );
 
 -- How far a replay may be from this run, fixed when it was recorded.

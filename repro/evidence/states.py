@@ -146,8 +146,9 @@ class Operation:
     name: str
     """As the dispatcher names it, such as `aten::mm`."""
     inputs: str
-    """Types and shapes of the tensors given to it, such as `float32[64,10], float32[10,3]`."""
+    """Types, shapes and fingerprints of the tensors given to it, such as `float32[64,10] 0123456789abcdef`; then numbers,
+    and the state of the generator that it draws from. No fingerprint where it only writes over what lay there."""
     words: str
     """The fingerprints of what it gave back, and of what it wrote to."""
     site: str
-    """`file:line` of the caller; empty for one that autograd called."""
+    """`file:line` of the caller. For one that autograd called, that of its forward operation and ` backward`, or empty."""
