@@ -1,8 +1,8 @@
 """What every test stands on: a home of its own, engines that are skipped or required, one Hypothesis profile.
 
-A test that needs an engine carries its marker (`torch`, `docker`, `strace`, `index`, `gpu`) or calls `pytest.skip`
-with a reason that names it. On a user's machine it is skipped. Where `REPRO_REQUIRE` names the engine, as `.ci/run`
-does, that skip is a failure:
+A test that needs an engine carries its marker (`torch`, `docker`, `strace`, `netns`, `index`, `gpu`) or calls
+`pytest.skip` with a reason that names it. On a user's machine it is skipped. Where `REPRO_REQUIRE` names the engine, as
+`.ci/run` does, that skip is a failure:
 
     REPRO_REQUIRE=torch,index pytest
 """
@@ -46,6 +46,10 @@ def _index_answers() -> bool:
         return _succeeds(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", folder, "iniconfig")
 
 
+def _namespaces_can_be_made() -> bool:
+    return _succeeds("unshare", "--net", "ip", "link", "add", "repro0", "type", "veth", "peer", "name", "repro1")
+
+
 def _gpu_answers() -> bool:
     return _succeeds(sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())")
 
@@ -54,6 +58,7 @@ ENGINES: dict[str, tuple[Callable[[], bool], str]] = {
     "torch": (lambda: find_spec("torch") is not None, "torch: PyTorch is not installed"),
     "docker": (lambda: _succeeds("docker", "info"), "docker: no container engine answers"),
     "strace": (lambda: shutil.which("strace") is not None, "strace: not installed"),
+    "netns": (_namespaces_can_be_made, "netns: network namespaces need root, and the command ip"),
     "index": (_index_answers, "index: no package index can be reached"),
     "gpu": (_gpu_answers, "gpu: PyTorch sees no CUDA device"),
 }

@@ -1,8 +1,8 @@
 """Which process this is: its key, and what the start event tells.
 
 Keys name roles, not pids, so that a recording and its replay line up: `main`, `main/fork.1`, `main/rank0`,
-`main/worker.py.1`; `main/rank0@1` is rank 0 of a group that an elastic launcher started again. A key is claimed by making a directory of that name below `<events>/claims`, which only one
-process can. A process that starts a Python one claims its key for it (`REPRO_CLAIMED_KEY`), since children that are
+`main/worker.py.1`; `main/rank0@1` is rank 0 of a group that an elastic launcher started again. A key is claimed by
+making a directory of that name below `<events>/claims`, which only one process can. A process that starts a Python one claims its key for it (`REPRO_CLAIMED_KEY`), since children that are
 started together would race for their numbers. It is the first to wake with that key that has it.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from _thread import RLock
+
+from . import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Identity:
             "local_rank": _integer("LOCAL_RANK"),
             "world_size": _integer("WORLD_SIZE"),
             "attempt": self._attempt,
-            "started_at": time.time(),
+            "started_at": clock.wall(),
             "forked": self.forked,
             "hash_randomization": bool(sys.flags.hash_randomization),
             "flags": {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from repro.audit.outputs import outputs
+from repro.audit.parts import PartNow, parts_now
 from repro.errors import ReproError
 from repro.evidence import canonical, hashing, integrity
 from repro.evidence.integrity import Integrity
@@ -34,6 +35,8 @@ class Verified:
     integrity: Integrity
     outputs: tuple[OutputNow, ...]
     """Empty where the record could not be read."""
+    parts: tuple[PartNow, ...] = ()
+    """Of a run on several nodes."""
 
 
 def verify(directory: RunDirectory, store: Store, trusted: PublicKeys) -> Verified:
@@ -43,7 +46,10 @@ def verify(directory: RunDirectory, store: Store, trusted: PublicKeys) -> Verifi
         InconclusiveError: A newer version of repro wrote this run.
     """
     examined = integrity.examine(directory, store, trusted)
-    return Verified(integrity=examined, outputs=outputs_now(examined.record) if examined.record else ())
+    if examined.record is None:
+        return Verified(integrity=examined, outputs=())
+    found = parts_now(examined.record, store, trusted)
+    return Verified(integrity=examined, outputs=outputs_now(examined.record), parts=found)
 
 
 def outputs_now(record: Record) -> tuple[OutputNow, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from repro import __version__
-from repro.cli import diff, keys, record, replay, report, restore, runs, show, verify
+from repro.cli import diff, keys, merge, record, replay, report, restore, runs, show, verify
 
 app = typer.Typer(
     name="repro",
@@ -24,6 +24,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "diff": diff.diff,
     "report": report.report,
     "runs": runs.runs,
+    "merge": merge.merge,
     "show": show.show,
     "restore": restore.restore,
 }

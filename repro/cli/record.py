@@ -27,6 +27,14 @@ Determinism = Annotated[
         "the speed of the run; off changes nothing.",
     ),
 ]
+SelfCheck = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Once the command has ended, run the first N steps of its training again, here and at once, and seal "
+        "whether they are the same; where they are not, name the operation.",
+    ),
+]
 
 
 def record(
@@ -35,6 +43,14 @@ def record(
         list[str] | None,
         typer.Option(
             metavar="METRIC=ABSOLUTE", help="How far a replay may be from this run; sealed with it. Repeatable."
+        ),
+    ] = None,
+    unjudged: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC",
+            help="A metric that decides nothing on a replay, such as a time: it is compared and shown; sealed with the "
+            "run. A pattern may stand for names: '*_seconds'. Repeatable.",
         ),
     ] = None,
     data: Annotated[
@@ -58,9 +74,22 @@ def record(
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 125 if anything could not be seen.")] = False,
     determinism: Determinism = "off",
+    self_check: SelfCheck = None,
     lock_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait, after the command, for the environment lock.")
     ] = 600.0,
+    join: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Record this as one node's part of a run on several; the same id on each."),
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How many nodes the join has; by default what the launcher is told.", min=1),
+    ] = None,
+    node: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Which of them this is, from 0; by default what the launcher is told.", min=0),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard error.")] = False,
 ) -> None:
     """Run a command, watch it, and seal what was seen.
@@ -75,6 +104,7 @@ def record(
         Options(
             command=tuple(command),
             tolerance=tuple(tolerance or ()),
+            unjudged=tuple(unjudged or ()),
             data=tuple(data or ()),
             no_trace=no_trace,
             trace_every=trace_every,
@@ -83,7 +113,11 @@ def record(
             no_wheelhouse=no_wheelhouse,
             strict=strict,
             determinism=determinism,
+            self_check=self_check,
             lock_timeout=lock_timeout,
+            join=join,
+            nodes=nodes,
+            node=node,
             json=json,
         )
     )

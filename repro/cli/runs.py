@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from repro.evidence.store import RunSummary
 
 
 def runs(
@@ -33,8 +36,16 @@ def runs(
             s.started_at[:19].replace("T", " "),
             s.status,
             s.replay_of or "-",
+            _join(s),
             terminal.shorten(" ".join(s.command), 60),
         )
         for s in summaries
     ]
-    print(terminal.table(rows, header=("run", "started (UTC)", "status", "replay of", "command")))
+    print(terminal.table(rows, header=("run", "started (UTC)", "status", "replay of", "join", "command")))
+
+
+def _join(run: RunSummary) -> str:
+    """Say which part of a join a run is, or that it is the whole."""
+    if run.join_id is None:
+        return "-"
+    return f"{run.join_id}, {'all' if run.node is None else f'node {run.node} of'} {run.nodes}"

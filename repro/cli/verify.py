@@ -47,7 +47,7 @@ def verify(
     else:
         for line in _lines(verified):
             print(terminal.plain(line))
-    sys.exit(exit_code(verified.integrity))
+    sys.exit(max(exit_code(verified.integrity), _exit_code_of_parts(verified)))
 
 
 def _verify_report(folder: Path, trusted: PublicKeys, *, json: bool) -> NoReturn:
@@ -82,6 +82,12 @@ def exit_code(examined: Integrity) -> int:
     return InconclusiveError.exit_code if examined.problems else SAME
 
 
+def _exit_code_of_parts(verified: Verified) -> int:
+    """Return the exit status for the parts of a merged run; one that is not here is no fault of the record."""
+    wrong = any(part.state not in ("as it was merged", "not here") for part in verified.parts)
+    return AlteredError.exit_code if wrong else SAME
+
+
 def _lines(verified: Verified) -> list[str]:
     from repro.audit.lineage import lineage
 
@@ -96,6 +102,9 @@ def _lines(verified: Verified) -> list[str]:
             f"  {len(record.code_files)} code files, {len(record.metrics)} trace points, {len(record.gaps)} gaps"
         )
         lines.append(f"  lineage {lineage(record).status}: {lineage(record).sentence}")
+    for part in verified.parts:
+        problem = f": {part.sentence}" if part.sentence else ""
+        lines.append(f"  node {part.node}, run {part.run_id}: {part.state}{problem}")
     if verified.outputs:
         lines.append("outputs where the run left them (they inform, and decide nothing)")
         lines += [f"  {output.path}: {output.state}" for output in verified.outputs]
@@ -112,5 +121,6 @@ def _document(verified: Verified) -> dict[str, object]:
         "signers": list(examined.signers),
         "unknown_signers": list(examined.strangers),
         "problems": [dataclasses.asdict(problem) for problem in examined.problems],
+        "parts": [dataclasses.asdict(part) for part in verified.parts],
         "outputs": [dataclasses.asdict(output) for output in verified.outputs],
     }

@@ -8,7 +8,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
-from repro.evidence import canonical, tables
+from repro.evidence import canonical, joined, tables
 from repro.evidence.model import SCHEMA_VERSION, Metric, Record
 from repro.evidence.objects import Objects
 from repro.evidence.points import Points, points_of
@@ -73,6 +73,7 @@ def predicate(record: Record, table_digests: Mapping[str, str], objects: Objects
             for table in tables.tables()
         },
         "objects": object_digests(record, objects),
+        **_join(record),
     }
 
 
@@ -82,7 +83,7 @@ def object_digests(record: Record, objects: Objects) -> list[str]:
     Code from outside the tree is stored where it could be, so such a file counts when the store holds it.
     """
     named = {file.sha256 for file in record.code_files}
-    named |= {fact.value for fact in record.facts if (fact.topic, fact.name) in OBJECT_FACTS}
+    named |= {f.value for f in record.facts if (f.topic, joined.without_node(f.name)) in OBJECT_FACTS}
     named |= {package.wheel_sha256 for package in record.packages if package.wheel_sha256}
     outside = {file.digest for file in record.data_files if (file.role, file.category) == ("input", "code")}
     held = {digest for digest in outside if digest and canonical.is_digest(digest) and objects.path(digest).exists()}
@@ -125,6 +126,19 @@ def _storable_row(table: Table, row: Any) -> Any:
         elif isinstance(value, tuple):
             changes[column.name] = tuple(map(canonical.storable, value))
     return dataclasses.replace(row, **changes)
+
+
+def _join(record: Record) -> dict[str, Any]:
+    """Return what a run on several nodes, or one node's part of it, belongs to; nothing for any other run."""
+    join_id, nodes = record.fact(joined.TOPIC, "id"), record.fact(joined.TOPIC, "nodes")
+    if join_id is None or nodes is None:
+        return {}
+    member = joined.membership(record)
+    parts = [
+        {"node": str(part.node), "run_id": part.run_id, "manifest": part.manifest_digest}
+        for part in joined.named_parts(record)
+    ]
+    return {"join": {"id": join_id, "nodes": nodes, "node": str(member.node) if member else None, "parts": parts}}
 
 
 def _code(record: Record) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def _watch_ends(popen: Any, agent: Agent) -> None:
 
 
 def _watch_starts(module: Any, agent: Agent) -> None:
-    """See children end in good order, and claim the keys of those that are started, not forked, in the order they are started in."""
+    """See children end, and claim the keys of those that are started, not forked, in the order they are started in."""
     module.register_after_fork(agent, lambda agent: module.Finalize(None, agent.end, exitpriority=_LAST))
     original = module.spawnv_passfds
 
