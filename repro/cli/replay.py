@@ -15,44 +15,50 @@ if TYPE_CHECKING:
     from repro.replay.plan import Plan
     from repro.replay.replayer import Options, Replayed
 
+AllowChangedData = Annotated[
+    bool, typer.Option("--allow-changed-data", help="Go on though data changed; the verdict is then indeterminate.")
+]
+PassEnv = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="An environment variable to pass on from here. Repeatable.")
+]
+Trust = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="A public key to trust for this once. Repeatable.")
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Run the first N steps of the training alone, and compare these. Exits 0 if they are equal; the "
+        "verdict on the whole run stays open.",
+    ),
+]
+Operations = Annotated[
+    int | None,
+    typer.Option(
+        metavar="STEP", help="Record each operation of that step, counted from 0. It is slow at that step alone."
+    ),
+]
+PythonFile = Annotated[Path | None, typer.Option(metavar="FILE", help="The interpreter to build the environment with.")]
+Executor = Annotated[
+    str, typer.Option(help="Where to run: venv rebuilds the environment, host uses the one still there.")
+]
+
 
 def replay(
     run: Annotated[
         str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, @last or @prev.")
     ] = "@last",
-    executor: Annotated[
-        str, typer.Option(help="Where to run: venv rebuilds the environment, host uses the one still there.")
-    ] = "venv",
-    allow_changed_data: Annotated[
-        bool, typer.Option("--allow-changed-data", help="Go on though data changed; the verdict is then indeterminate.")
-    ] = False,
+    executor: Executor = "venv",
+    allow_changed_data: AllowChangedData = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the scratch directory.")] = False,
-    pass_env: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="An environment variable to pass on from here. Repeatable.")
-    ] = None,
-    trust: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A public key to trust for this once. Repeatable.")
-    ] = None,
+    pass_env: PassEnv = None,
+    trust: Trust = None,
     allow_unknown_signer: Annotated[
         bool, typer.Option("--allow-unknown-signer", help="Replay a record that no trusted key signed.")
     ] = False,
-    python: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The interpreter to build the environment with.")
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Run the first N steps of the training alone, and compare these. Exits 0 if they are equal; the "
-            "verdict on the whole run stays open.",
-        ),
-    ] = None,
-    operations: Annotated[
-        int | None,
-        typer.Option(
-            metavar="STEP", help="Record each operation of that step, counted from 0. It is slow at that step alone."
-        ),
-    ] = None,
+    python: PythonFile = None,
+    steps: Steps = None,
+    operations: Operations = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be the same and what differs; run nothing.")
     ] = False,

@@ -146,9 +146,10 @@ class Operation:
     name: str
     """As the dispatcher names it, such as `aten::mm`."""
     inputs: str
-    """Types, shapes and fingerprints of the tensors given to it, such as `float32[64,10] 0123456789abcdef`; then numbers,
-    and the state of the generator that it draws from. No fingerprint where it only writes over what lay there."""
+    """Types, shapes and fingerprints of the tensors given to it, such as `float32[64,10] 0123456789abcdef`; then
+    numbers, and the state of the generator that it draws from. What it only writes over has no fingerprint."""
     words: str
     """The fingerprints of what it gave back, and of what it wrote to."""
     site: str
-    """`file:line` of the caller. For one that autograd called, that of its forward operation and ` backward`, or empty."""
+    """`file:line` of the caller. For one that autograd called, that of its forward operation and ` backward`; or
+    empty."""

@@ -213,13 +213,13 @@ def _mode_of(torch: Any) -> Any:
     """Return the class of the mode; it can be made only once torch is there."""
     if id(torch) in _modes:
         return _modes[id(torch)]
-    from torch.utils._python_dispatch import TorchDispatchMode
+    base: Any = torch.utils._python_dispatch.TorchDispatchMode
 
-    class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    class OperationMode(base):  # type: ignore[misc]
         supports_higher_order_operators = True
 
         def __init__(self, see: Any) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]
+            super().__init__()
             self.see = see
 
         @classmethod
