@@ -288,3 +288,23 @@ def test_what_a_process_has_mapped_as_code_is_told_at_its_end(run_agent, python)
     assert any("/libc.so" in path or "/ld-musl" in path or "/libc-" in path for path in paths)
     assert any("_ctypes" in path for path in paths)
     assert all(path.startswith("/") for path in paths)
+
+
+PATHS = """
+import os, subprocess, sys
+code = "import sys; print([entry for entry in sys.path if 'inject' in entry])"
+made_anew = os.pathsep.join(sys.path)
+for env in (dict(os.environ, PYTHONPATH=made_anew), {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}):
+    print(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout)
+    assert env.get("PYTHONPATH") in (None, made_anew)
+os.environ["PYTHONPATH"] = made_anew
+print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+print(os.environ["PYTHONPATH"] == made_anew)
+"""
+
+
+def test_children_with_a_path_of_their_own_find_the_agent(run_agent, python):
+    """PyTorch's compiler starts its helpers with `sys.path` as their `PYTHONPATH`, where the agent no longer is."""
+    events, finished = run_agent(PATHS, python=python)
+    assert (["[]", "[]", "[]", "True"], "") == (finished.stdout.split(), finished.stderr)
+    assert ["main", "main/-c.1", "main/-c.2", "main/-c.3"] == keys(events)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MODULES = ("subprocess",)
 
+_INJECT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "inject")
 _POSITIONS = {"executable": 2, "shell": 8, "env": 10}
 """Of the arguments of `Popen`, the first one included."""
 
@@ -30,7 +31,7 @@ def install(module: Any, agent: Agent) -> None:
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         key = agent.guard("agent", "subprocess", _claim, args, kwargs, agent)
-        inherits = key is not None and _argument("env", args, kwargs) is None
+        inherits = key is not None and _argument("env", args, kwargs) is None and _finds_agent(os.environ)
         if key is not None and not inherits:
             args, kwargs = _with_key(key, args, kwargs)
         try:
@@ -79,9 +80,18 @@ def _claim(args: Any, kwargs: Any, agent: Agent) -> Optional[str]:
 def _with_key(key: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Return the arguments with the key in the environment, which is the caller's and so is copied."""
     position = _POSITIONS["env"]
+    given = _argument("env", args, kwargs)
+    environment = {**(os.environ if given is None else given), CLAIMED_KEY: key}
+    if not _finds_agent(environment):
+        path = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = f"{_INJECT}{os.pathsep}{path}" if path else _INJECT
     if len(args) > position:
-        return (*args[:position], {**args[position], CLAIMED_KEY: key}, *args[position + 1 :]), kwargs
-    return args, dict(kwargs, env={**kwargs["env"], CLAIMED_KEY: key})
+        return (*args[:position], environment, *args[position + 1 :]), kwargs
+    return args, dict(kwargs, env=environment)
+
+
+def _finds_agent(environment: Any) -> bool:
+    return _INJECT in environment.get("PYTHONPATH", "").split(os.pathsep)
 
 
 def _argument(name: str, args: Any, kwargs: Any) -> Any:
