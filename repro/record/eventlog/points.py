@@ -45,7 +45,7 @@ def _read(file: BinaryIO, log: Log) -> int:
     """Read a file of points; return how many could not be used."""
     head = file.read(_RECORD_BYTES)
     if not head.startswith(_MAGIC):
-        return bool(head.strip(b"\0"))
+        return 1 if head.strip(b"\0") else 0
     lost = 0
     while piece := file.read(_PIECE_BYTES):
         cells = array("q", piece[: len(piece) // _RECORD_BYTES * _RECORD_BYTES])
@@ -61,16 +61,24 @@ def _take(log: Log, records: memoryview) -> int:
     values: list[float] = records.cast("d")[1::4].tolist()  # type: ignore[assignment]
     numbers = integers[3::4].tolist()
     columns = (integers[0::4].tolist(), values, integers[2::4].tolist())
-    for number, (steps, values, micros) in _by_number(numbers, columns):
+    for number, series in _by_number(numbers, columns):
         if number == 0:
             continue
-        if number not in log.series or min(steps) < 0 or min(micros) < 0:
-            lost += len(steps)
-            continue
-        name, dtype = log.series[number]
-        seconds = [each / 1e6 for each in micros]  # the double that is nearest to the decimal
-        log.events.points.add((log.start.process_key, name), steps, values, repeat(dtype, len(steps)), seconds)
+        steps, values, micros = _usable(series) if number in log.series else ([], [], [])
+        lost += len(series[0]) - len(steps)
+        if steps:
+            name, dtype = log.series[number]
+            seconds = [each / 1e6 for each in micros]  # the double that is nearest to the decimal
+            log.events.points.add((log.start.process_key, name), steps, values, repeat(dtype, len(steps)), seconds)
     return lost
+
+
+def _usable(columns: _Columns) -> _Columns:
+    steps, values, micros = columns
+    if min(steps) >= 0 and min(micros) >= 0:
+        return columns
+    good = [i for i, (step, at) in enumerate(zip(steps, micros, strict=True)) if step >= 0 and at >= 0]
+    return [steps[i] for i in good], [values[i] for i in good], [micros[i] for i in good]
 
 
 def _by_number(numbers: list[int], columns: _Columns) -> Iterator[tuple[int, _Columns]]:
