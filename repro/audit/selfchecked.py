@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from repro.audit import tails
 from repro.audit.lineage import caveat
 from repro.evidence.model import Record
 
@@ -58,6 +59,7 @@ def caveats(original: Record, replay: Record, *, matched: bool) -> tuple[str, ..
         "" if matched or outcome_of(original) != FAILED else _REPEATS_NOT,
         caveat("original", original),
         caveat("replay", replay),
+        *tails.sentences(original, replay),
     )
     return tuple(filter(None, found))
 

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from repro.audit import unjudged
+from repro.audit import tails, unjudged
 from repro.audit.blindspots import hides_something, of_fingerprints
 from repro.audit.changeddata import changed
 from repro.audit.divergence import MetricComparison, compare_metrics
@@ -194,7 +194,7 @@ def judge(original: Record, replay: Record, *, changed_data: tuple[str, ...] = (
     rebased = rebase(replay)
     steps = steps_asked(rebased)
     both = (original, rebased) if steps is None else (prefix(original, rebased, steps), without_outputs(rebased))
-    case = _case(*both, changed_data, steps)
+    case = _case(*(both if steps else tails.aligned(*both)), changed_data, steps)
     word, reason, sentence = _decide(case)
     told = " ".join(filter(None, (sentence, unjudged.declaration(case.unjudged))))
     return Verdict(

@@ -62,6 +62,7 @@ def replay(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be the same and what differs; run nothing.")
     ] = False,
+    meeting: Annotated[str | None, typer.Option(metavar="JOIN:NODE:NODES:PORT", hidden=True)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Run a recorded command again, and say where it differs.
@@ -73,6 +74,7 @@ def replay(
     Example: repro replay @last
     """
     from repro.record.excerpt import excerpt
+    from repro.replay.meeting import read as read_meeting
     from repro.replay.replayer import Options
 
     options = Options(
@@ -84,6 +86,7 @@ def replay(
         allow_unknown_signer=allow_unknown_signer,
         python=python,
         excerpt=excerpt(steps, operations),
+        meeting=None if meeting is None else read_meeting(meeting),
     )
     _run(run, options, dry_run=dry_run, json=json)
 
@@ -96,6 +99,10 @@ def _run(run: str, options: Options, *, dry_run: bool, json: bool) -> None:
 
     store = Store(home())
     original = store.find(run)
+    summary = store.summary(original)
+    if summary.join_id is not None and summary.node is None:
+        _run_nodes(original, store, options, dry_run=dry_run, json=json)
+        return
     with terminal.progress(quiet=json) as show:
         if dry_run:
             _print_plan(plan_only(original, store, options, progress=show), json=json)
@@ -104,6 +111,38 @@ def _run(run: str, options: Options, *, dry_run: bool, json: bool) -> None:
         show("comparing")
         verdict = _attest(original, replayed, store, options)
     _print_verdict(replayed, verdict, json=json)
+
+
+def _run_nodes(original: RunDirectory, store: Store, options: Options, *, dry_run: bool, json: bool) -> None:
+    """Replay a run on several nodes, all of them here, and judge it as one."""
+    import dataclasses
+
+    from repro.audit.attest import attest
+    from repro.audit.verdict import exit_code
+    from repro.cli import terminal
+    from repro.errors import UsageError
+    from repro.evidence.trust import trusted_keys
+    from repro.replay.nodes import replay_nodes
+
+    if dry_run:
+        raise UsageError(
+            f"run {original.run_id} is on several nodes", hint="ask for the plan of each part: repro verify names them"
+        )
+    with terminal.progress(quiet=json) as show:
+        merged = replay_nodes(original, store, options, progress=show)
+        verdict = attest(original, merged.directory, store, trusted_keys(store, options.trust))
+    replay_id = merged.record.run.run_id
+    if json:
+        terminal.answer(
+            {"run_id": original.run_id, "replay_id": replay_id, "verdict": dataclasses.asdict(verdict), "scratch": None}
+        )
+    else:
+        for line in (f"{verdict.label}: {verdict.sentence}", *verdict.compared, *verdict.differences, *verdict.caveats):
+            print(terminal.plain(line))
+        print(
+            f"replay {replay_id} of {original.run_id}, all nodes on one host; for the report: repro report {replay_id}"
+        )
+    sys.exit(exit_code(verdict))
 
 
 def _attest(original: RunDirectory, replayed: Replayed, store: Store, options: Options) -> Verdict:

@@ -150,6 +150,10 @@ class Store:
             )
         return RunDirectory(path=self.runs_path / found[0])
 
+    def summary(self, directory: RunDirectory) -> RunSummary:
+        """Return a summary of one run, as `runs` does of all."""
+        return _summary(directory)
+
     def runs(self) -> tuple[RunSummary, ...]:
         """Return a summary of each run, newest first. Nothing is verified, and no manifest is opened."""
         found = (_summary(RunDirectory(path=self.runs_path / run_id)) for run_id in self._ids())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -13,6 +13,7 @@ from repro import plugs
 from repro.errors import AlteredError, InconclusiveError, UsageError
 from repro.evidence import integrity
 from repro.evidence.canonical import decode_path, storable
+from repro.evidence.joined import membership
 from repro.evidence.model import Fact, Record
 from repro.evidence.store import RunDirectory, Store
 from repro.evidence.trust import trusted_keys
@@ -25,6 +26,7 @@ from repro.replay.data import Mismatch, inspect
 from repro.replay.executors import Executor, Site
 from repro.replay.inherited import as_recorded
 from repro.replay.machine import Machine, observe
+from repro.replay.meeting import Meeting, names_one
 from repro.replay.plan import Plan, make
 from repro.replay.relocation import Move, path_map, relocate
 from repro.replay.workspace import Workspace
@@ -58,6 +60,8 @@ class Options:
     """Where what the command prints goes: standard output is for the verdict."""
     in_haste: bool = False
     """Do without what can only be told of files, libraries and packages: the replay's own record is not kept."""
+    meeting: Meeting | None = None
+    """Of one node's part of a run on several: which node it stands for, and where all of them meet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,7 @@ def replay(reference: RunDirectory, store: Store, options: Options, *, progress:
     """
     original, plan, machine, executor = _prepare(reference, store, options, progress)
     _refuse(plan)
+    _refuse_lone_node(original, options)
     for condition in plan.conditions:
         if condition.matters or condition.name in ("determinism", "ending"):
             progress(condition.sentence)
@@ -180,9 +185,19 @@ def _refuse(plan: Plan) -> None:
     )
 
 
+def _refuse_lone_node(original: Record, options: Options) -> None:
+    """Start no node that would wait for others which nobody starts."""
+    member = membership(original)
+    if member is not None and member.nodes > 1 and options.meeting is None and names_one(original):
+        raise InconclusiveError(
+            f"run {original.run.run_id} is node {member.node} of {member.nodes}: alone it would wait for the others",
+            hint=f"replay the merged run; where there is none yet: repro merge {member.join_id}",
+        )
+
+
 def _request(original: Record, plan: Plan, place: Workspace, site: Site, options: Options) -> Request:
     moves = _moves(place, site)
-    return Request(
+    request = Request(
         argv=_command(plan, site, moves),
         working_directory=place.working_directory,
         environment=_environment(plan, site, moves, options.pass_variables),
@@ -199,6 +214,15 @@ def _request(original: Record, plan: Plan, place: Workspace, site: Site, options
         stdout_fd=options.output_fd,
         stderr_fd=options.output_fd,
         start=site.start,
+    )
+    met = options.meeting
+    if met is None:
+        return request
+    return replace(
+        request,
+        argv=met.argv(request.argv),
+        environment=met.environment(request.environment),
+        facts=(*request.facts, *met.facts()),
     )
 
 

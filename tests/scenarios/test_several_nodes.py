@@ -119,8 +119,15 @@ def test_two_nodes_are_one_run(repro, on_nodes, tmp_path: Path, repro_home: Path
     verified = repro("verify", whole["run_id"], cwd=tmp_path)
     assert (0, 2) == (verified.exit_status, verified.out.count("as it was merged")), verified.out
     assert "job-1, all 2" in repro("runs", cwd=tmp_path).out
+    alone = repro("replay", own["0"]["run"]["run_id"], "--executor", "host", cwd=tmp_path)
+    assert (5, True) == (alone.exit_status, "would wait for the others" in alone.err)
     replayed = repro("replay", whole["run_id"], "--executor", "host", "--json", cwd=tmp_path)
     assert "MATCHED-EXACTLY" == replayed.answer["verdict"]["word"], replayed.err
+    again = shown(repro, replayed.answer["replay_id"], tmp_path)
+    assert whole["run_id"] == again["run"]["replay_of"]
+    assert {key: rank for key, (rank, _) in ranks.items()} == {
+        p["process_key"]: p["rank"] for p in again["processes"] if p["rank"] is not None
+    }
     altered = RunFiles(repro_home, own["1"]["run"]["run_id"])
     altered.spoil()
     verified = repro("verify", whole["run_id"], cwd=tmp_path)
