@@ -36,60 +36,69 @@ SelfCheck = Annotated[
     ),
 ]
 
+Tolerances = Annotated[
+    list[str] | None,
+    typer.Option(metavar="METRIC=ABSOLUTE", help="How far a replay may be from this run; sealed with it. Repeatable."),
+]
+Unjudged = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC",
+        help="A metric that decides nothing on a replay, such as a time: it is compared and shown; sealed with the "
+        "run. A pattern may stand for names: '*_seconds'. Repeatable.",
+    ),
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help="Data that the run uses: hashed whole, seen to be read or not. Repeatable."),
+]
+NoTrace = Annotated[
+    bool,
+    typer.Option(
+        "--no-trace",
+        help="Do not ask the kernel for files: what compiled code and other programs open is not seen.",
+    ),
+]
+Join = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Record this as one node's part of a run on several; the same id on each."),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="How many nodes the join has; by default what the launcher is told.", min=1),
+]
+Node = Annotated[
+    int | None,
+    typer.Option(metavar="K", help="Which of them this is, from 0; by default what the launcher is told.", min=0),
+]
+Wheelhouse = Annotated[
+    bool, typer.Option("--wheelhouse", help="Keep every wheel of the environment, so that a replay needs no index.")
+]
+NoWheelhouse = Annotated[bool, typer.Option("--no-wheelhouse", help="Keep no wheel, not even those that no index has.")]
+LockTimeout = Annotated[
+    float, typer.Option(metavar="SECONDS", help="How long to wait, after the command, for the environment lock.")
+]
+
 
 def record(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command to run and watch.")],
-    tolerance: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="METRIC=ABSOLUTE", help="How far a replay may be from this run; sealed with it. Repeatable."
-        ),
-    ] = None,
-    unjudged: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="METRIC",
-            help="A metric that decides nothing on a replay, such as a time: it is compared and shown; sealed with the "
-            "run. A pattern may stand for names: '*_seconds'. Repeatable.",
-        ),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH", help="Data that the run uses: hashed whole, seen to be read or not. Repeatable."),
-    ] = None,
-    no_trace: Annotated[
-        bool,
-        typer.Option(
-            "--no-trace",
-            help="Do not ask the kernel for files: what compiled code and other programs open is not seen.",
-        ),
-    ] = False,
+    tolerance: Tolerances = None,
+    unjudged: Unjudged = None,
+    data: Data = None,
+    no_trace: NoTrace = False,
     trace_every: TraceEvery = None,
     trace_budget: TraceBudget = None,
-    wheelhouse: Annotated[
-        bool, typer.Option("--wheelhouse", help="Keep every wheel of the environment, so that a replay needs no index.")
+    wheelhouse: Wheelhouse = False,
+    no_wheelhouse: NoWheelhouse = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 125 if anything was not seen, or a self-check not passed.")
     ] = False,
-    no_wheelhouse: Annotated[
-        bool, typer.Option("--no-wheelhouse", help="Keep no wheel, not even those that no index has.")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 125 if anything could not be seen.")] = False,
     determinism: Determinism = "off",
     self_check: SelfCheck = None,
-    lock_timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long to wait, after the command, for the environment lock.")
-    ] = 600.0,
-    join: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Record this as one node's part of a run on several; the same id on each."),
-    ] = None,
-    nodes: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="How many nodes the join has; by default what the launcher is told.", min=1),
-    ] = None,
-    node: Annotated[
-        int | None,
-        typer.Option(metavar="K", help="Which of them this is, from 0; by default what the launcher is told.", min=0),
-    ] = None,
+    lock_timeout: LockTimeout = 600.0,
+    join: Join = None,
+    nodes: Nodes = None,
+    node: Node = None,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard error.")] = False,
 ) -> None:
     """Run a command, watch it, and seal what was seen.

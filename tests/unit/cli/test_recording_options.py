@@ -46,6 +46,7 @@ def test_the_defaults_are_those_of_typer() -> None:
         ("--data a --no-trace --data b -- x", Options(command=("x",), data=("a", "b"), no_trace=True)),
         ("--determinism strict -- x", Options(command=("x",), determinism="strict")),
         ("--wheelhouse -- x", Options(command=("x",), wheelhouse=True)),
+        ("--unjudged *_ms --unjudged t -- a", Options(command=("a",), unjudged=("*_ms", "t"))),
         ("--tolerance loss=1 --tolerance x=2 -- a", Options(command=("a",), tolerance=("loss=1", "x=2"))),
     ],
 )
