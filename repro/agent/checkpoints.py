@@ -37,7 +37,7 @@ MOST_STATES = 256
 MOST_HASHED_BYTES = 1 << 28
 """A buffer in memory is hashed up to this size, so that the file that it goes to is known."""
 
-_INSIDE = ("torch.distributed.", "torch._", "torch.package.", "torch.jit.", "safetensors.")
+_INSIDE = ("torch.distributed.", "torch._", "torch.package.", "torch.jit.")
 """Modules whose own calls are part of what somebody called of them."""
 
 
@@ -118,7 +118,7 @@ class Checkpoints:
     def opened_whole(self, path: Any, caller: str) -> None:
         """Tell of a file of safetensors that is about to be opened, to be read as one likes."""
         self._agent.opened(path, write=False, library="safetensors")
-        if not self._off and not caller.startswith(_INSIDE):
+        if not self._off and not caller.startswith("safetensors."):  # `load_file` is told by itself
             self._quietly(self._read_whole, _Call(self, "read", "safetensors", path))
 
     def _read_whole(self, call: _Call) -> None:
@@ -129,6 +129,7 @@ class Checkpoints:
             return
         fingerprints = self._library()
         rows = [(name, shape, dtype, fingerprints.of_bytes(part)) for name, shape, dtype, part in tensors_in(call.path)]
+        self.remember(call)
         self.tell(call, rows)
 
     # what is told
