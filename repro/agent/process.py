@@ -2,8 +2,9 @@
 
 Keys name roles, not pids, so that a recording and its replay line up: `main`, `main/fork.1`, `main/rank0`,
 `main/worker.py.1`; `main/rank0@1` is rank 0 of a group that an elastic launcher started again. A key is claimed by
-making a directory of that name below `<events>/claims`, which only one process can. A process that starts a Python one claims its key for it (`REPRO_CLAIMED_KEY`), since children that are
-started together would race for their numbers. It is the first to wake with that key that has it.
+making a directory of that name below `<events>/claims`, which only one process can. A process that starts a Python one
+claims its key for it (`REPRO_CLAIMED_KEY`), since children that are started together would race for their numbers. It
+is the first to wake with that key that has it.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Identity:
         self.argv = command_line()
         self.parent_key: Optional[str] = os.environ.get("REPRO_PROCESS_KEY")
         self._rank = _integer("RANK")
-        self._attempt = _integer("TORCHELASTIC_RESTART_COUNT") or 0
+        self._attempt = max(_integer("TORCHELASTIC_RESTART_COUNT") or 0, 0)
         self._lending = RLock()
         self.key = self._handed_key() or self._own_key()
         self._publish()

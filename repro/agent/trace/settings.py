@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .groups import tell_groups
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
@@ -46,6 +48,7 @@ def tell_settings(agent: Agent, torch: Any, moment: str) -> None:
         except RuntimeError as error:
             value = f"unreadable: {str(error).partition(',')[0][:120]}"  # the older and the newer TF32 switch at odds
         agent.emit("setting", moment=moment, name=name or f"torch.{path}", value=str(value))
+    agent.guard("trace", "process groups", tell_groups, agent, torch, moment)
 
 
 def tell_optimizer(agent: Agent, optimizer: Any, index: int) -> None:
