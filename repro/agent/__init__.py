@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import atexit
 import os
-import time
+
+from . import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Agent:
 
     def seconds(self) -> float:
         """Return the time since the process started, by a clock that never goes back."""
-        return time.monotonic() - self._log.started
+        return clock.monotonic() - self._log.started
 
     def gap(self, topic: str, subject: str, reason: str) -> None:
         """Tell of something that was not seen; each distinct gap once."""
@@ -165,7 +166,7 @@ class Agent:
             return
         self.reach("end")
         self.guard("agent", "mapped code", self._tell_mapped)
-        self.emit("end", ended_at=time.time())
+        self.emit("end", ended_at=clock.wall())
         self._points.close()
         self._log.close()
 

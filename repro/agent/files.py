@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from stat import S_ISREG
 
+from . import clock
 from .callers import PACKAGE_FOLDERS
 from .process import encode_path
 
@@ -204,7 +204,7 @@ class Files:
     def _on_exec(self, path: Any, argv: Any, *_: Any) -> None:
         self._on_spawn(path, argv)
         if isinstance(path, (str, bytes)) and os.access(path, os.X_OK):
-            self._agent.emit("end", ended_at=time.time())  # exec runs no exit handler; if it fails, a later one counts
+            self._agent.emit("end", ended_at=clock.wall())  # exec runs no exit handler; if it fails, a later one counts
 
     def _on_system(self, command: Any) -> None:
         self._on_spawn("/bin/sh", ["sh", "-c", command])

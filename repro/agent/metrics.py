@@ -14,9 +14,9 @@ Steps are the tracker's own. A value without one comes after the highest so far,
 from __future__ import annotations
 
 import sys
-import time
 from _thread import RLock
 
+from . import clock
 from .log import to_json
 
 TYPE_CHECKING = False
@@ -88,7 +88,7 @@ class Metrics:
             step: The source's own step; `None` counts on.
             owner: The run, folder or the like that it was logged to; told apart, and not told.
         """
-        at = time.monotonic()
+        at = clock.monotonic()
         try:
             if type(value) is float:
                 with self._lock:

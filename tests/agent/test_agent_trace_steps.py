@@ -175,7 +175,8 @@ def traced(events):
 
 def schedule_told(events):
     told = of_kind(events, "setting")
-    return {each["name"]: each["value"] for each in told if each["name"].startswith("trace.")}
+    first = [each for each in told if each["moment"] == "first-step"]
+    return {each["name"]: each["value"] for each in first if each["name"].startswith("trace.")}
 
 
 def test_a_chosen_schedule_is_told_and_put_back(run_agent):

@@ -12,6 +12,8 @@ import os
 import sys
 import time
 
+from .. import clock
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
@@ -93,8 +95,8 @@ class Ending:
             return
         rank, ranks = self._rank
         folder = self._arrive(rank)
-        patience = time.monotonic() + _LONGEST_WAIT_SECONDS
-        while len(os.listdir(folder)) < ranks and time.monotonic() < patience:
+        patience = clock.monotonic() + _LONGEST_WAIT_SECONDS
+        while len(os.listdir(folder)) < ranks and clock.monotonic() < patience:
             time.sleep(_PAUSE_SECONDS)
 
     def _end_workers(self) -> None:

@@ -7,7 +7,8 @@ training's time that the trace may take.
 from __future__ import annotations
 
 import os
-import time
+
+from .. import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Schedule:
         """Choose k at step 8 of the first anchor, from the time from step 1 on; told of steps 1 to 8."""
         if self._every is not None:
             return
-        self._marks.append((time.perf_counter(), self.spent))
+        self._marks.append((clock.precise(), self.spent))
         self._device_marks.append([])
         if step < DENSE_STEPS:
             return

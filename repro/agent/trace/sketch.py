@@ -32,6 +32,13 @@ def sketch_of(torch: Any, numpy: Any, tensors: list[Any]) -> list[Word]:
     Raises:
         TypeError: A device has no float64.
     """
+    if numpy is None:
+        return _sketch_of(torch, None, tensors)
+    with numpy.errstate(all="ignore"):  # weights may be infinite, and the user's NumPy warn of it or raise
+        return _sketch_of(torch, numpy, tensors)
+
+
+def _sketch_of(torch: Any, numpy: Any, tensors: list[Any]) -> list[Word]:
     host = _HostSketch(numpy) if numpy is not None else None
     devices: dict[Any, Any] = {}
     index = 0

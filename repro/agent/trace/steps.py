@@ -6,8 +6,7 @@ At an optimizer's step the hook calls `Tracer.before` and `Tracer.after`, at a b
 
 from __future__ import annotations
 
-import time
-
+from .. import clock
 from .batches import Batches
 from .chain import Chain
 from .contents import Contents, canonical_text
@@ -131,7 +130,7 @@ class Tracer:
 
     def timed(self, subject: str, action: Callable[..., None], *arguments: Any) -> None:
         """Do what reads tensors: without a graph, without the user's modes, its time counted, its errors as gaps."""
-        started = time.perf_counter()
+        started = clock.precise()
         try:
             no_grad, plain = self._quiet
             with no_grad(), plain():
@@ -141,7 +140,7 @@ class Tracer:
                     self.schedule.spent_on_device(begun, self._device_event())
         except Exception as error:
             self._agent.gap("trace", subject, f"{type(error).__name__}: {error}")
-        self.schedule.spent += time.perf_counter() - started
+        self.schedule.spent += clock.precise() - started
 
     def _device_event(self) -> Any:
         """Return an event in the device's stream, where there is one and its time is of interest; else `None`."""
@@ -174,7 +173,7 @@ class Tracer:
         if norm is not None:
             self._number("gradient_norm" if anchor.name == FIRST else f"{anchor.name}.gradient_norm", step, norm)
         for name, value in anchor.settings.changes(groups):
-            self._agent.metric(name, step, value, "float64", time.monotonic())
+            self._agent.metric(name, step, value, "float64", clock.monotonic())
 
     def after(self, anchor: Anchor, optimizer: Any) -> None:
         """Tell what an optimizer's traced step has led to."""
