@@ -347,8 +347,8 @@ CREATE TABLE operation (
 -- How far a replay may be from this run, fixed when it was recorded.
 -- Key: metric.
 CREATE TABLE tolerance (
-    metric VARCHAR NOT NULL,
-    absolute DOUBLE NOT NULL
+    metric VARCHAR NOT NULL,                -- a name; where absolute is infinite, it may be a pattern of names
+    absolute DOUBLE NOT NULL                -- infinite: unjudged, that is compared and shown, and decides nothing
 );
 
 -- Which version of these tables this is: exactly one row, and the first thing that a reader looks at. Not part of the model.

@@ -255,7 +255,9 @@ class Tolerance:
     """How far a replay may be from this run, fixed when it was recorded."""
 
     metric: str
+    """A name. Where there is no limit, it may be a pattern of names, as `repro.evidence.judging` matches it."""
     absolute: float
+    """Infinite of what is unjudged: compared and shown, it decides nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
