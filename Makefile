@@ -14,6 +14,7 @@ READY := $(VENV)/.ready
 LIBRARIES := build/lineage/.ready
 TRACKERS := build/trackers/.ready
 FRAMEWORKS := build/frameworks/.ready
+TENSORFLOW := build/tensorflow/.ready
 NOT_LOCKED := torch triton mpmath networkx setuptools sympy cuda-bindings cuda-pathfinder cuda-toolkit \
 	$(addprefix nvidia-, cublas cuda-cccl cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile cusolver cusparse \
 	cusparselt-cu13 nccl-cu12 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
@@ -55,15 +56,21 @@ $(FRAMEWORKS): requirements/frameworks.txt $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
 	@touch $@
 
+$(TENSORFLOW): requirements/tensorflow.txt $(READY)
+	@echo "Fetching Keras on TensorFlow (1.5 GB when installed), for the tests of what is seen of it …"
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
+	@touch $@
+
 demo: setup ## Record and replay the digits example, seeded and unseeded, and write a report
 	@examples/digits/demo.sh
 
 check: setup format-check lint type docs-check package test ## All that CI runs
 
-test: setup $(LIBRARIES) $(TRACKERS) $(FRAMEWORKS) ## Run the whole suite with branch coverage (ARGS="…" goes to pytest)
+test: setup $(LIBRARIES) $(TRACKERS) $(FRAMEWORKS) $(TENSORFLOW) ## Run the whole suite with branch coverage (ARGS="…" goes to pytest)
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
-test-agent: setup $(TRACKERS) $(FRAMEWORKS) ## Run the tests of what lives in the user's process
+test-agent: setup $(TRACKERS) $(FRAMEWORKS) $(TENSORFLOW) ## Run the tests of what lives in the user's process
 	$(BIN)/python -m pytest tests/agent $(ARGS)
 
 test-gpu: setup ## Run the tests that need a CUDA device; without one they fail
@@ -113,6 +120,8 @@ lock: setup ## Compile the locks in requirements/
 	$(BIN)/python -m piptools compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-header $(addprefix --unsafe-package ,$(NOT_LOCKED)) \
 		--output-file requirements/frameworks.txt requirements/frameworks.in
+	$(BIN)/python -m piptools compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements/tensorflow.txt requirements/tensorflow.in
 
 clean: ## Remove what was built, but neither .venv nor your runs
 	rm -rf build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache examples/digits/data examples/digits/runs
