@@ -43,10 +43,11 @@ def replace_method(owner: type, name: str, make: Callable[[Any], Any]) -> None:
 
 
 class StandInType(type):
-    """The type of classes that stand in for a class: `real` is that one, `before` changes its arguments."""
+    """The type of classes that stand in for a class, `real`: `before` and `after` are called around its constructor."""
 
     real: type
     before: Callable[[Any, Any], Any]
+    after: Callable[[], None]
 
     def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any], **options: Any) -> Any:
         """Make a user's subclass: of the real class, and so without us."""
@@ -62,6 +63,8 @@ class StandInType(type):
         except BaseException as error:
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             raise
+        finally:
+            cls.after()
 
     def __instancecheck__(cls, instance: Any) -> bool:
         """Say yes to the real class's instances."""
@@ -79,13 +82,16 @@ class StandInType(type):
         return cls.real
 
 
-def stand_in(real: type, module: str, before: Callable[[Any, Any], Any]) -> Any:
+def stand_in(
+    real: type, module: str, before: Callable[[Any, Any], Any], after: Callable[[], None] = lambda: None
+) -> Any:
     """Return a class that stands in for a real one in a module, where pickles name it.
 
     Args:
         real: The class.
         module: The module's name.
         before: Given a constructor's arguments, returns those to use: `(args, kwargs)`. It raises nothing.
+        after: Called once the instance is made, or could not be made. It raises nothing either.
     """
     body = {
         "__slots__": (),
@@ -94,5 +100,6 @@ def stand_in(real: type, module: str, before: Callable[[Any, Any], Any]) -> Any:
         "__qualname__": real.__qualname__,
         "real": real,
         "before": staticmethod(before),
+        "after": staticmethod(after),
     }
     return type.__new__(StandInType, real.__name__, (real,), body)

@@ -364,3 +364,24 @@ def test_a_uuid_made_from_the_time_is_put_back(run_agent, python):
     assert "" == first.stderr == second.stderr
     assert first.stdout == second.stdout
     assert [] == of_kind(replayed, "gap")
+
+
+FOREST = """
+import concurrent.futures, numpy as np
+np.random  # imported when it is first asked for
+def tree(seed):
+    return np.random.RandomState(seed).rand()
+with concurrent.futures.ThreadPoolExecutor(4) as pool: print(sum(pool.map(tree, range(400))))
+try: np.random.RandomState(-1)
+except ValueError: print(np.random.default_rng().random() < 1)
+np.random.RandomState()
+"""
+
+
+def test_a_state_made_of_a_seed_draws_nothing_that_counts(run_agent):
+    """It draws entropy before its seed is set: that of threads which share out the work would shift on a replay."""
+    pytest.importorskip("numpy")
+    events, finished = run_agent(FOREST)
+    assert (0, "True") == (finished.returncode, finished.stdout.split()[1])
+    drawn = [event["ordinal"] for event in of_kind(events, "entropy") if event["stream"].startswith("numpy.randbits")]
+    assert [0, 1, 2] == drawn  # of the global state, of `default_rng`, and of the state without a seed

@@ -8,6 +8,7 @@ out, and `RandomState.seed`. NumPy 2 imports `numpy.random` only when it is firs
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
 
 from .. import disguise
 from ..immutable import replace_method, stand_in
@@ -24,6 +25,10 @@ MODULES = ("numpy.random.bit_generator", "numpy.random")
 _CLASSES = ("RandomState", "SeedSequence", "MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _GENERATORS = ("Generator", "BitGenerator", "RandomState", "SeedSequence")
 
+_seeding: set[int] = set()
+"""Threads that make a `RandomState` of a seed. It draws entropy too, which the seed writes over: a forest's threads,
+which take their trees in any order, make one for each."""
+
 
 def install(module: Any, agent: Agent) -> None:
     """Watch entropy as soon as the bit generators are there, and seeds once `numpy.random` is whole."""
@@ -39,6 +44,8 @@ def _watch_entropy(module: Any, agent: Agent) -> None:
 
     def randbits(k: int) -> int:
         drawn = original(k)
+        if get_ident() in _seeding:
+            return int(drawn)
         kept = agent.guard("randomness", "numpy.randbits", agent.entropy, "numpy.randbits", str(drawn), library)
         return drawn if kept is None else int(kept)
 
@@ -71,9 +78,14 @@ def _watch_class(module: Any, name: str, library: str, agent: Agent) -> None:
 
     def guarded(args: Any, kwargs: Any) -> Any:
         changed = agent.guard("randomness", f"numpy.random.{name}", before, args, kwargs)
+        if changed is not None and name == "RandomState":
+            _seeding.add(get_ident())
         return (args, kwargs) if changed is None else changed
 
-    setattr(module, name, stand_in(getattr(module, name), module.__name__, guarded))
+    def made() -> None:
+        _seeding.discard(get_ident())
+
+    setattr(module, name, stand_in(getattr(module, name), module.__name__, guarded, made))
 
 
 def _watch_reseeding(module: Any, library: str, agent: Agent) -> None:
