@@ -7,7 +7,6 @@ line is appended by itself. Nothing here raises.
 from __future__ import annotations
 
 import os
-import time
 from _thread import RLock
 
 from .mapped_file import MappedFile
@@ -16,6 +15,8 @@ try:
     from _json import encode_basestring_ascii as _quote
 except ImportError:
     from json.encoder import encode_basestring_ascii as _quote
+
+from . import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class EventLog(MappedFile):
 
     def __init__(self, folder: str) -> None:
         super().__init__()
-        self.started = time.monotonic()
+        self.started = clock.monotonic()
         self._folder = folder
         self._open()
 
@@ -88,7 +89,7 @@ class EventLog(MappedFile):
 
     def reopen(self) -> None:
         """Begin a log of its own in a forked child; the parent's is left as it is."""
-        self.started = time.monotonic()
+        self.started = clock.monotonic()
         self._open()
 
     def close(self) -> None:
@@ -105,22 +106,22 @@ class EventLog(MappedFile):
         self._waiting: list[bytes] = []
         self._lost = 0
         self._forget()
-        self.stem = f"{self._folder}/{os.getpid()}-{time.time_ns()}"
+        self.stem = f"{self._folder}/{os.getpid()}-{clock.wall_ns()}"
         try:
             self._create(self.stem + ".jsonl")
         except OSError:
             self._retire()
 
     def _write(self, line: bytes) -> None:
+        size = len(line)
         with self._lock:
-            start = self._position
-            end = start + len(line)
-            window = self._window
-            if end > self._limit or window is None:
+            window, start = self._window, self._position
+            if start + size > self._limit or window is None:
                 self._write_slowly(line)
                 return
-            self._position = end  # first, since a finaliser or a signal handler may write before the next line ends
-            window[start:end] = line
+            # first, and with no call between, since a finaliser or a signal handler may write before the line ends
+            self._position = start + size
+            window[start : start + size] = line
 
     def _write_slowly(self, line: bytes) -> None:
         if self._busy:  # opening the log is itself seen by the audit hook; and finalisers run whenever they like

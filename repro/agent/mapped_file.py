@@ -91,7 +91,10 @@ class MappedFile:
             except OSError:
                 _ABANDONED.append(window)
                 return
-        window.close()
+        try:
+            window.close()
+        except BufferError:  # another thread is writing, where threads run at once
+            _ABANDONED.append(window)
 
     def _cut(self) -> None:
         """Give the mapping back, and cut the file to its true length.

@@ -40,13 +40,19 @@ class PointLog(MappedFile):
         """Append a point. Name and dtype are ASCII, escaped as in JSON; `at` is a monotonic time."""
         try:
             number = self._numbers.get((name, dtype)) or self._begin(name, dtype)
-            with self._lock:
-                if self._position >= self._limit and not self._make_room():
-                    self._log.metric(name, step, value, dtype, at)
+            micros = int((at - self._log.started) * 1e6)
+            room = self._room
+            start = next(room[1])  # in one go: a thread, a signal handler or a finaliser may tell a point, too
+            if start < room[2]:
+                try:
+                    self._pack_into(room[0], start, step, value, micros, number)
                     return
-                window, start = self._window, self._position
-                self._position = start + 32  # first, since a finaliser or a signal handler may tell a point, too
-                self._pack_into(window, start, step, value, int((at - self._log.started) * 1e6), number)
+                except (TypeError, ValueError):  # one of them has given the window back meanwhile
+                    pass
+            if self._make_room(room):
+                self.metric(name, step, value, dtype, at)
+            else:
+                self._log.metric(name, step, value, dtype, at)
         except Exception:
             self._log.lose()
 
@@ -55,15 +61,16 @@ class PointLog(MappedFile):
         self._forget()
         self._lock = RLock()
         self._numbers: dict[tuple[str, str], int] = {}
+        self._count = 0
         self._made = self._busy = False
+        self._room: tuple[Any, Any, int] = _NOWHERE
 
     def close(self) -> None:
         """Cut the file to its true length; what comes later are lines of the event log."""
         try:
             with self._lock:
                 self._made = True
-                self._cut()
-                self._position = 0
+                self._abandon()
         except Exception:
             self._log.lose()
 
@@ -72,26 +79,38 @@ class PointLog(MappedFile):
         with self._lock:
             number = self._numbers.get((name, dtype))
             if number is None:
-                number = len(self._numbers) + 1
+                self._count = number = self._count + 1  # before it is told, since a signal handler may begin another
                 self._log.series(number, name, dtype)
                 self._numbers[name, dtype] = number
             return number
 
-    def _make_room(self) -> bool:
-        """Map the next window; a point that is told meanwhile, by a finaliser or a signal handler, becomes a line."""
-        if self._busy or (self._made and self._window is None):
-            return False
-        self._busy = True
-        try:
-            if self._made:
-                self._grow(RECORD_BYTES)
-            else:
-                self._start()
-        except Exception:
-            self._abandon()
-        finally:
-            self._busy = False
-        return self._window is not None
+    def _make_room(self, full: tuple[Any, Any, int]) -> bool:
+        """Map the next window, unless somebody else has done it; return whether there is one.
+
+        A point that is told meanwhile by the same thread, in a finaliser or a signal handler, becomes a line.
+        """
+        with self._lock:
+            if self._busy:
+                return False
+            if self._room is full and not (self._made and full is _NOWHERE):
+                self._busy = True
+                try:
+                    self._map_more()
+                except Exception:
+                    self._abandon()
+                finally:
+                    self._busy = False
+            return self._room is not _NOWHERE
+
+    def _map_more(self) -> None:
+        from itertools import count
+
+        if self._made:
+            self._position = self._limit
+            self._grow(RECORD_BYTES)
+        else:
+            self._start()
+        self._room = (self._window, count(self._position, RECORD_BYTES), self._limit)
 
     def _start(self) -> None:
         from _struct import Struct
@@ -104,8 +123,14 @@ class PointLog(MappedFile):
             self._position = RECORD_BYTES
 
     def _abandon(self) -> None:
+        room, self._room = self._room, _NOWHERE
+        if room is not _NOWHERE:
+            self._position = min(next(room[1]), room[2])
         try:
             self._cut()
         except OSError:
             self._retire()
-        self._position = 0  # which is at the limit: each later point asks for room, and gets none
+
+
+_NOWHERE: tuple[Any, Any, int] = (None, iter(int, 1), 0)
+"""The window, its free places, and where it ends: none at all, however often one is asked for."""
