@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ SUFFIXES: Final = (
     *(".sh", ".bash", ".zsh", ".fish", ".pl", ".rb", ".lua", ".jl", ".r", ".R", ".js", ".mjs", ".ts"),
     *(".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".cu", ".cuh", ".ptx", ".cubin", ".metal", ".cl"),
 )
+_VERSIONED: Final = re.compile(r"\.so(\.\d+)+$")
+"""Libraries that modules load by their versioned names, such as `libgfortran.so.5`: without them these do not load."""
 _INSTALLED: Final = ("/site-packages/", "/dist-packages/", "/__pycache__/", "/.git/")
 
 
@@ -104,7 +107,7 @@ def _folder(path: str) -> str:
 
 def _used(context: Context, order: _Order, places: _Places) -> Iterator[str]:
     """Yield the paths that were read as code, or executed."""
-    read = [path for path in order.read if path.endswith(SUFFIXES)]
+    read = [path for path in order.read if path.endswith(SUFFIXES) or _VERSIONED.search(path)]
     yield from read
     yield from _executed(context)
     yield from (shared.path for shared in context.findings.shared_objects)

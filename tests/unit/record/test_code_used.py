@@ -81,6 +81,12 @@ def test_what_the_kernel_saw_opened_and_executed(look: Look, project: Path) -> N
     assert ({"ignored/fast.so": "ignored", "ignored/tool": "ignored"}, ()) == (names(found), found.gaps)
 
 
+def test_libraries_are_known_by_their_versioned_names_too(look: Look, project: Path) -> None:
+    library, table = made(project / "ignored" / "libm-1a.so.5.0.0"), made(project / "ignored" / "b.so.csv")
+    kernel = KernelEvents(layer="seccomp", opens=[seen(library), seen(table)])
+    assert {"ignored/libm-1a.so.5.0.0": "ignored"} == names(look(kernel=kernel))
+
+
 def test_built_modules_beside_imported_sources_are_kept(look: Look, project: Path) -> None:
     module = made(project / "ignored" / "a.py")
     made(project / "ignored" / "_fast.cpython-311-x86_64-linux-gnu.so")
