@@ -73,7 +73,8 @@ def _rehearse(steps: int, store: Store, progress: Progress, record: Record) -> t
         first = verdict.trace.first
         if selfchecked.FAILED in {fact.value for fact in facts if fact.name == "outcome"} and first is not None:
             progress("self-check: not the same; looking for the operation")
-            facts += _Search(rehearsal, first.step).run() if first.anchor in _ANCHORS else ()
+            # a later optimizer's step lies between two steps of the first one, which are those that are told
+            facts += _Search(rehearsal, first.step + (first.anchor not in _ANCHORS)).run()
     return facts
 
 
@@ -94,6 +95,8 @@ class _Search:
         while found is None and runs < _MOST_RUNS:
             latest = self._once()
             runs += 1
+            if latest.run.status == "interrupted":
+                break
             earlier = self._parted_before(before, latest)
             if earlier is not None:  # the step looked at inherits what an earlier one did
                 self.step, before = earlier, []
@@ -114,7 +117,8 @@ class _Search:
         from repro.audit.fingerprints import compare_fingerprints
 
         parted = (compare_fingerprints(each, latest).first for each in before)
-        return min((first.step for first in parted if first is not None and first.step < self.step), default=None)
+        told = (first for first in parted if first is not None and first.anchor in _ANCHORS)
+        return min((first.step for first in told if first.step < self.step), default=None)
 
     def _found(self, before: list[Record], latest: Record) -> Operation | None:
         from repro.audit.operations import compare_operations, found
