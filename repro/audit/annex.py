@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from repro.audit import whoran
 from repro.audit.diff import Diff
 from repro.audit.divergence import MetricComparison
 from repro.audit.models import model_rows
@@ -169,20 +170,7 @@ def _side_by_side(title: str, note: str, records: list[Record], topics: set[str]
 
 
 def _of_record(record: Record) -> Iterator[Table]:
-    yield table(
-        "Processes",
-        "Python processes in which the agent woke up.",
-        "Process:code, Rank:number, Command:code, Ended at",
-        (
-            (
-                row.process_key,
-                NONE if row.rank is None else f"{row.rank} of {row.world_size}",
-                " ".join(row.argv),
-                row.ended_at or "did not say goodbye",
-            )
-            for row in record.processes
-        ),
-    )
+    yield from whoran.tables(record)
     yield table(
         "Models",
         "What was trained, as it was before its first step; the digest is over structure and values.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from repro.evidence.model import Checkpoint, DataFile, Dataset, Metric, Record
+    from repro.evidence.model import Checkpoint, DataFile, Dataset, Metric, Process, Record
 
 _LONG = 40
 """Rows of a section that are printed before the rest is only counted; `--all` prints every one."""
@@ -69,7 +69,7 @@ def _sections(record: Record) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
         "Settings": [(s.process_key, s.moment, s.name, s.value) for s in record.settings],
         "Seeds": [(s.process_key, s.function, s.argument, s.site) for s in record.seeds],
         "Entropy put back on replay": [(e.process_key, e.stream, str(e.ordinal), e.site) for e in record.entropy],
-        "Processes": [(p.process_key, str(p.pid), p.python_version, " ".join(p.argv)) for p in record.processes],
+        "Processes": [_process_row(p) for p in record.processes],
         "Programs": [(p.process_key, p.path, _short(p.sha256), " ".join(p.argv)) for p in record.programs],
         "Libraries": [(o.owner or "", o.path, o.build_id or "no build id") for o in record.shared_objects],
         "Packages of the operating system": [
@@ -106,6 +106,12 @@ def _head(record: Record) -> list[tuple[str, ...]]:
             else []
         ),
     ]
+
+
+def _process_row(process: Process) -> tuple[str, ...]:
+    from repro.audit.whoran import ended
+
+    return process.process_key, str(process.pid), process.python_version, ended(process), " ".join(process.argv)
 
 
 def node_lines(record: Record) -> tuple[str, ...]:

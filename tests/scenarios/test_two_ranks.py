@@ -33,6 +33,12 @@ def test_an_unseeded_run_of_two_ranks(repro, record, tmp_path: Path) -> None:
     assert "complete" == facts["lineage"], seen["gaps"]  # PyTorch's store has an io_uring, for sockets alone
     ranks = {p["process_key"]: (p["rank"], p["world_size"]) for p in seen["processes"] if p["rank"] is not None}
     assert {"main/rank0": (0, 2), "main/rank1": (1, 2)} == ranks
+    groups = {
+        (s["process_key"], s["name"]): s["value"] for s in seen["settings"] if s["name"].startswith("distributed.")
+    }
+    for key in ranks:
+        told = [groups.get((key, f"distributed.{name}")) for name in ("backend", "world_size", "groups")]
+        assert ["gloo", "2", "gloo of 2"] == told
     losses = {
         key: [m["value"] for m in seen["metrics"] if m["name"] == "loss" and m["process_key"] == key] for key in ranks
     }
