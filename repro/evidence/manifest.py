@@ -14,6 +14,7 @@ import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -287,12 +288,16 @@ def _refuse_unexpected(connection: duckdb.DuckDBPyConnection, name: str) -> None
     found = set(connection.execute(_CATALOGUE).fetchall())
     if any((kind, table) == ("table", "manifest") for kind, table, _ in found):
         _refuse_version(connection, name)
-    with duckdb.connect() as model:
-        model.execute(schema.ddl(SCHEMA_VERSION))
-        expected = set(model.execute(_CATALOGUE).fetchall())
-    strange = sorted(f"{kind} {text!r}" for kind, text, _ in found ^ expected)
+    strange = sorted(f"{kind} {text!r}" for kind, text, _ in found ^ _expected_catalogue())
     if strange:
         raise AlteredError(f"{name} does not hold the tables of a manifest; look at its {strange[0]}")
+
+
+@cache
+def _expected_catalogue() -> frozenset[tuple[str, str, str | None]]:
+    with duckdb.connect() as model:
+        model.execute(schema.ddl(SCHEMA_VERSION))
+        return frozenset(model.execute(_CATALOGUE).fetchall())
 
 
 def _refuse_version(connection: duckdb.DuckDBPyConnection, name: str) -> None:

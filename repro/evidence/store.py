@@ -165,6 +165,14 @@ class Store:
             run_id for run_id in self._ids() if RunDirectory(path=self.runs_path / run_id).statement.exists()
         )
 
+    def row_count(self, run_id: str, table: str) -> int | None:
+        """Return how many rows a table of a run has, by its statement, unchecked; `None` where that cannot be read."""
+        try:
+            predicate = _predicate(RunDirectory(path=self.runs_path / run_id))
+            return int(predicate["tables"][table]["rows"])
+        except (AlteredError, OSError, binascii.Error, KeyError, TypeError, ValueError):
+            return None
+
     def _recent(self, reference: str) -> RunDirectory:
         if reference not in _SHORTCUTS:
             raise UsageError(f"there is no run {reference!r}", hint=f"the shortcuts are {' and '.join(_SHORTCUTS)}")
@@ -189,13 +197,16 @@ class Store:
 
 def _summary(directory: RunDirectory) -> RunSummary:
     try:
-        envelope = canonical.loads(directory.statement.read_bytes())
-        predicate = canonical.loads(base64.b64decode(envelope["payload"]))["predicate"]
-        return _from_predicate(directory.run_id, predicate)
+        return _from_predicate(directory.run_id, _predicate(directory))
     except FileNotFoundError:
         return RunSummary(run_id=directory.run_id, status="unsealed", started_at=_made_at(directory.path))
     except (AlteredError, OSError, binascii.Error, KeyError, TypeError, ValueError):
         return RunSummary(run_id=directory.run_id, status="unreadable", started_at=_made_at(directory.path))
+
+
+def _predicate(directory: RunDirectory) -> Any:
+    envelope = canonical.loads(directory.statement.read_bytes())
+    return canonical.loads(base64.b64decode(envelope["payload"]))["predicate"]
 
 
 def _from_predicate(run_id: str, predicate: Any) -> RunSummary:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from repro.errors import ExecutionError, ReproError
 from repro.evidence import canonical, integrity
@@ -77,23 +77,26 @@ class Writers:
         for run_id in new:
             if until():
                 break
+            if self._store.row_count(run_id, "checkpoint") == 0:  # most runs of most stores: no manifest is opened
+                self._put(run_id, "", is_replay=False, rows=[])
+                continue
             with contextlib.suppress(ReproError):  # what cannot be read is looked for again the next time
                 self.add(integrity.load_part(self._directory(run_id), {}, only=("checkpoint",)))
 
     def add(self, record: Record) -> None:
         """Take in one sealed run."""
         run = record.run
-        rows = [
+        rows: list[tuple[Any, ...]] = [
             (run.run_id, row.process_key, row.ordinal, row.digest, row.file_digest)
             for row in record.checkpoints
             if row.action == "written"
         ]
+        self._put(run.run_id, run.started_at, is_replay=run.replay_of is not None, rows=rows)
+
+    def _put(self, run_id: str, started_at: str, *, is_replay: bool, rows: list[tuple[Any, ...]]) -> None:
         with self._database:
-            self._database.execute(
-                "INSERT OR REPLACE INTO run VALUES (?, ?, ?)",
-                (run.run_id, run.started_at, run.replay_of is not None),
-            )
-            self._database.execute("DELETE FROM written WHERE run_id = ?", (run.run_id,))
+            self._database.execute("INSERT OR REPLACE INTO run VALUES (?, ?, ?)", (run_id, started_at, is_replay))
+            self._database.execute("DELETE FROM written WHERE run_id = ?", (run_id,))
             self._database.executemany("INSERT INTO written VALUES (?, ?, ?, ?, ?)", rows)
 
     def of(self, read: Checkpoint, *, before: str, whole: bool = True) -> Continuation | None:
