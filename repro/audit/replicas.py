@@ -11,7 +11,7 @@ tensors and begin with the same weights. Ranks that begin with others are replic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,10 +80,9 @@ def replicas(record: Record) -> tuple[Replicas, ...]:
     """Return each set of replicas that a record tells of, sorted by anchor and rank; a rank alone is a set of one."""
     found = []
     for anchor, group in _groups(record):
-        alike: dict[object, list[_Rank]] = {}
-        for rank in group:
-            alike.setdefault(_beginning(rank), []).append(rank)
-        found += [_compare(anchor, each) for each in alike.values()]
+        for same in _alike(group, _structure):
+            # Who trains tensors like nobody else's, as an optimizer that is split among ranks, is nobody's replica.
+            found += [_compare(anchor, each) for each in _alike(same, _beginning)] if len(same) > 1 else []
     return tuple(sorted(found, key=lambda each: (each.anchor, each.process_keys)))
 
 
@@ -189,10 +188,21 @@ def _tensors(record: Record, held: set[tuple[str, str]]) -> dict[tuple[str, str]
     return {key: tuple(sorted(rows, key=lambda row: row.ordinal)) for key, rows in found.items()}
 
 
+def _alike(ranks: Iterable[_Rank], what: Callable[[_Rank], object]) -> list[list[_Rank]]:
+    """Return the ranks that have something in common, together."""
+    found: dict[object, list[_Rank]] = {}
+    for rank in ranks:
+        found.setdefault(what(rank), []).append(rank)
+    return list(found.values())
+
+
+def _structure(rank: _Rank) -> object:
+    return tuple((row.name, row.shape, row.dtype) for row in rank.tensors)
+
+
 def _beginning(rank: _Rank) -> object:
-    """Return what replicas have in common: their tensors, and the weights that the first traced step began with."""
-    first = rank.words.get(0, {})
-    return tuple((row.name, row.shape, row.dtype) for row in rank.tensors), first.get("weight")
+    """Return the weights that the first step began with."""
+    return rank.words.get(0, {}).get("weight")
 
 
 def _compare(anchor: str, ranks: list[_Rank]) -> Replicas:

@@ -180,6 +180,16 @@ def test_ranks_that_begin_apart_are_of_other_groups(ranks) -> None:
     assert "rank 2 began with weights that no other rank has" in sentences(ranks(3, changed={2: begin}))[1]
 
 
+def test_an_optimizer_that_is_split_among_ranks_has_no_replicas(ranks) -> None:
+    """Each rank steps tensors of its own, as under ZeroRedundancyOptimizer."""
+    record = ranks(2)
+    moved = tuple(
+        replace(row, name=f"{row.name}.{row.process_key}", shape="[2]" if "rank1" in row.process_key else "[3]")
+        for row in record.traced_tensors
+    )
+    assert () == replicas(replace(record, traced_tensors=moved))
+
+
 @pytest.mark.parametrize("outermost", ["torch.nn.modules.linear.Linear", "torch.distributed.fsdp.FSDPLinear"])
 def test_what_no_wrapper_holds_is_not_judged(ranks, outermost) -> None:
     assert () == replicas(ranks(2, outermost=outermost, changed={1: {(1, "parameter")}}))
