@@ -1,7 +1,7 @@
 """Metrics that the run wrote to files: JSON, JSON lines and CSV, read once the command has ended.
 
-Names are `FILE:COLUMN`, with as much of the file's path as tells it from the others: folders are often named by the
-time. What is passed over is a fact, with its reason; what should have been read and was not is a gap.
+Names are `FILE:COLUMN`; `repro.record.metricfiles.names` says what FILE is. What is passed over is a fact, with its
+reason; what should have been read and was not is a gap.
 
 Numbers that are called like times are sealed as unjudged: files hold them as a rule, and each run has others.
 """
@@ -11,12 +11,12 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import math
 import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ from repro.evidence.model import DataFile, Gap, Metric, Tolerance
 from repro.record.capture import Context, Findings, observed
 from repro.record.eventlog import Events
 from repro.record.metricfiles import rule
+from repro.record.metricfiles.names import names_of
 from repro.record.metricfiles.series import RANKS, Series, plain, series
 from repro.record.metricfiles.tables import MOST_BYTES, NotRead, Table, read
 
@@ -44,7 +45,8 @@ def after(context: Context) -> Findings:
     if not wanted or context.events is None:
         return Findings()
     reading = _Reading(context, context.events)
-    for file, name in zip(wanted[:MOST_FILES], shortest_names([file.path for file in wanted]), strict=False):
+    wanted.sort(key=lambda file: (reading.written_first(file), file.path))
+    for file, name in zip(wanted[:MOST_FILES], names_of([file.path for file in wanted]), strict=False):
         reading.take(file, name)
     if len(wanted) > MOST_FILES:
         reading.gap("metric files", f"{len(wanted)} files may hold metrics; the first {MOST_FILES} were read")
@@ -54,22 +56,6 @@ def after(context: Context) -> Findings:
 def _is_candidate(file: DataFile, patterns: Sequence[str] | None) -> bool:
     is_output = file.role == "output" and file.category == "data"
     return is_output and rule.is_wanted(file.path, patterns)
-
-
-def shortest_names(paths: Sequence[str]) -> list[str]:
-    """Return for each path the fewest of its last parts that no other path ends with."""
-    return [_shortest(path, [other for other in paths if other != path]) for path in paths]
-
-
-def _shortest(path: str, others: Iterable[str]) -> str:
-    parts = path.strip("/").split("/")
-    name = parts[-1]
-    for other in others:
-        theirs = other.strip("/").split("/")
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts[::-1], theirs[::-1], strict=False)))
-        if same >= name.count("/") + 1:
-            name = "/".join(parts[-same - 1 :])
-    return name
 
 
 @dataclass(slots=True)
@@ -122,6 +108,12 @@ class _Reading:
         self.files.append((file.path, sum(len(table.rows) for table in tables), len(found)))
         if broken := sum(table.broken for table in tables):
             self.gap(file.path, f"{broken} lines of it could not be read")
+
+    def written_first(self, file: DataFile) -> float:
+        """Return when a file was first opened to write, in seconds since the epoch."""
+        path = self._absolute(file)
+        times = (each.at for each in self.events.opens if each.mode == "write" and each.path == path)
+        return min(times, default=math.inf)
 
     def _writers(self, file: DataFile) -> set[str]:
         """Return the processes that opened a file to write.
@@ -194,7 +186,9 @@ class _Reading:
     def _is_told(self, found: Series) -> bool:
         """Say whether a tracker was told the same numbers by the same name: its file is then no second witness."""
         values = [float(value) for _, value in found.points if _fits(value)]
-        return any(told == values for name, told in self.known if f"/{name}".endswith(f"/{found.column}"))
+        leaf = found.column.rpartition(".")[2]
+        same = (told for name, told in self.known if f"/{name}".endswith((f"/{found.column}", f"/{leaf}")))
+        return any(told[: len(values)] == values for told in same)
 
     def findings(self) -> Findings:
         """Return the metrics, what is unjudged among them, and which files were read and which not."""

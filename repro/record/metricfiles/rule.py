@@ -30,6 +30,8 @@ _OF_LOGS: Final = frozenset(
         *("stat", "statistics", "stats", "summary", "trainer", "valid", "validation"),
     )
 )
+_OF_TRACKERS: Final = frozenset(("mlartifacts", "mlruns", "wandb"))
+"""Folders in which trackers keep what they were told, and the agent too."""
 _OF_SAMPLES: Final = frozenset(
     (
         *("file", "filename", "filepath", "ground_truth", "id", "idx", "image", "image_id", "image_path", "img"),
@@ -49,6 +51,8 @@ def is_wanted(path: str, patterns: Sequence[str] | None) -> bool:
     name = path.rpartition("/")[2]
     plain_name = name.lower().removesuffix(".gz")
     if not plain_name.endswith(ENDINGS):
+        return False
+    if patterns is None and _OF_TRACKERS.intersection(path.split("/")[:-1]):
         return False
     if patterns is not None:
         return any(fnmatchcase(path, pattern) or fnmatchcase(name, pattern) for pattern in patterns)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from repro.record.metricfiles import rule, tables
+from repro.record.metricfiles.names import names_of
 from repro.record.metricfiles.series import series
 from repro.record.metricfiles.tables import NotRead, Table, read
 
@@ -159,11 +160,37 @@ def test_what_is_no_table_of_numbers_is_passed_over(name: str, content: bytes, s
     [
         *((p, True) for p in ("log.csv", "x/Metrics.CSV", "a.tsv", "a.jsonl", "a.ndjson.gz", "metrics.json")),
         *((p, True) for p in ("all_results.json", "trainer_state.json", "evalHistory.json", "test-scores.json")),
-        *((p, False) for p in ("config.json", "catalog.json", "a.txt", "a.parquet", "metrics", "a.csv.bz2")),
+        *(
+            (p, False)
+            for p in (
+                "config.json",
+                "catalog.json",
+                "a.txt",
+                "a.parquet",
+                "metrics",
+                "a.csv.bz2",
+                "wandb/x/metrics.json",
+            )
+        ),
     ],
 )
 def test_which_files_are_looked_at(path: str, expected: bool) -> None:
     assert expected == rule.is_wanted(path, None)
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["out/metrics.csv", "log.jsonl"], ["metrics.csv", "log.jsonl"]),
+        (["a/metrics.csv", "b/metrics.csv"], ["a/metrics.csv", "b/metrics.csv"]),
+        (["a/x/m.csv", "b/x/m.csv", "c/m.csv"], ["a/x/m.csv", "b/x/m.csv", "c/m.csv"]),
+        (["m.csv", "a/m.csv"], ["m.csv", "a/m.csv"]),
+        (["2026-11-21_10-03-12/m.csv", "2026-11-21_09-00-00/m.csv"], ["m.csv", "m.csv#2"]),
+        (["runs/x7f3k2a9/m.csv", "runs/checkpoint-500/m.csv"], ["m.csv", "checkpoint-500/m.csv"]),
+    ],
+)
+def test_names_of_files_come_out_the_same_on_a_replay(paths: list[str], expected: list[str]) -> None:
+    assert expected == names_of(paths)
 
 
 def test_the_settings_choose() -> None:
