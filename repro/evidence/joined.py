@@ -177,7 +177,9 @@ def merge(
             gaps += (Gap(topic=TOPIC, subject=subject, reason=reason) for _, subject, reason in differing)
         else:
             told += _differences(table, differing)
-    gaps += (Gap(topic=TOPIC, subject=f"node {node}", reason=absent) for node in lacking)
+    gaps += (
+        Gap(topic=topic, subject=f"node {node}", reason=absent) for node in lacking for topic in (TOPIC, "lineage")
+    )
     facts = [*_facts(nodes), *_names(ordered), *told]
     return Record(
         run=_run([record.run for record in nodes.values()], run_id, recorder_version, replay_of),
@@ -230,6 +232,8 @@ def _facts(nodes: dict[int, Record]) -> Iterator[Fact]:
             yield first
         else:
             yield from (replace(fact, name=f"node{node}/{fact.name}") for node, fact in found.items())
+            if key == ("data", "lineage"):
+                yield replace(first, value="none" if {fact.value for fact in found.values()} == {"none"} else "partial")
 
 
 def _listed_together(values: Iterator[str]) -> str:

@@ -67,6 +67,17 @@ def test_facts_are_shared_or_told_apart(record) -> None:
     assert [record.fact("trace", "chain.main")] * 2 == chains
 
 
+def test_files_are_watched_as_well_as_on_the_worst_node(record) -> None:
+    def watched(value: str) -> tuple[Fact, ...]:
+        return (*record.facts, Fact(topic="data", name="lineage", value=value, source="observed"))
+
+    found = {
+        values: merged(*(part(record, n, facts=watched(v)) for n, v in enumerate(values))).fact("data", "lineage")
+        for values in (("complete", "complete"), ("complete", "partial"), ("none", "complete"), ("none", "none"))
+    }
+    assert ["complete", "partial", "partial", "none"] == list(found.values())
+
+
 def test_objects_that_one_node_alone_has_are_under_the_seal(record, store: Store) -> None:
     own = store.objects.put(b"what node 1 printed")
     facts = tuple(replace(f, value=own) if f.name == "stdout_sha256" else f for f in record.facts)
@@ -110,7 +121,8 @@ def test_a_missing_node_is_refused_or_a_gap(record) -> None:
     with pytest.raises(InconclusiveError, match="no part of node 1"):
         merged(*there)
     whole = merged(*there, absent="it never came")
-    assert [Gap(topic="join", subject="node 1", reason="it never came")] == [g for g in whole.gaps if g.topic == "join"]
+    told = {gap.topic for gap in whole.gaps if (gap.subject, gap.reason) == ("node 1", "it never came")}
+    assert {"join", "lineage"} == told, "what it read is not known either"
 
 
 @pytest.mark.parametrize(
