@@ -148,14 +148,21 @@ def _groups(record: Record) -> Iterator[tuple[str, list[_Rank]]]:
 
 
 def _launched(record: Record) -> Iterator[tuple[tuple[object, ...], Process]]:
-    """Yield each rank with what tells its group: size and attempt, and the launcher where that leaves two of a rank."""
+    """Yield each rank with what tells its group from others: its size, its attempt, its launcher, its turn.
+
+    The launcher counts where two processes have one rank otherwise, since a rank may start the others; the turn where
+    one launcher starts several groups one after the other.
+    """
     ranks = [process for process in record.processes if process.rank is not None]
-    counts = Counter((p.world_size, p.attempt, p.rank) for p in ranks if not _is_worker(p, ranks))
+    first = sorted((p for p in ranks if not _is_worker(p, ranks)), key=lambda process: process.started_at)
+    counts = Counter((p.world_size, p.attempt, p.rank) for p in first)
     several = {(size, attempt) for (size, attempt, _), count in counts.items() if count > 1}
-    for process in ranks:
-        key = (process.world_size, process.attempt)
-        if not _is_worker(process, ranks):
-            yield (*key, process.parent_key if key in several else None), process
+    seen: Counter[tuple[object, ...]] = Counter()
+    for process in first:
+        key: tuple[object, ...] = (process.world_size, process.attempt)
+        key = (*key, process.parent_key if key in several else None)
+        yield (*key, seen[*key, process.rank]), process
+        seen[*key, process.rank] += 1
 
 
 def _is_worker(process: Process, ranks: Sequence[Process]) -> bool:

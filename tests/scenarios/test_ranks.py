@@ -131,9 +131,10 @@ def work(rank, size, meeting):
 
 if __name__ == "__main__":
     meeting = os.path.abspath("meeting")
-    mp.start_processes(work, (2, meeting), nprocs=2, start_method=sys.argv[1])
-    if os.path.exists(meeting):
-        os.remove(meeting)
+    for method in ("fork", "spawn"):
+        mp.start_processes(work, (2, meeting), nprocs=2, start_method=method)
+        if os.path.exists(meeting):
+            os.remove(meeting)
 """
 )
 BY_HAND = """
@@ -317,14 +318,14 @@ def test_sharded_weights(repro, twice, tmp_path: Path) -> None:
     assert "in ranks 0, 1" not in out, "shards are not replicas"
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_ranks_that_the_script_itself_starts(repro, twice, tmp_path: Path, method: str) -> None:
-    """Their rank is an argument: it is known from the group that they join."""
+def test_ranks_that_the_script_itself_starts(repro, twice, tmp_path: Path) -> None:
+    """By `torch.multiprocessing`, forked and then spawned: the group that they join tells their rank."""
     (tmp_path / "train.py").write_text(SPAWNED)
-    found = twice([sys.executable, "train.py", method])
-    keys = {"spawn": ["main/-c.2", "main/-c.3"], "fork": ["main/fork.1", "main/fork.2"]}[method]
-    assert {key: (rank, 2) for rank, key in enumerate(keys)} == ranks_of(found)
-    assert "the same in ranks 0, 1 at 3 traced steps" in repro("show", "@prev", cwd=tmp_path).out
+    found = twice([sys.executable, "train.py"])
+    keys = ("main/fork.1", "main/fork.2"), ("main/-c.2", "main/-c.3")
+    assert {key: (rank, 2) for both in keys for rank, key in enumerate(both)} == ranks_of(found)
+    assert [[0, 1, 2]] * 4 == [steps(found, key) for both in keys for key in both]
+    assert 2 == repro("show", "@prev", cwd=tmp_path).out.count("the same in ranks 0, 1 at 3 traced steps")
 
 
 def test_ranks_that_a_shell_starts(twice, tmp_path: Path) -> None:

@@ -219,6 +219,12 @@ def test_two_launchers_are_told_apart(ranks) -> None:
     assert [("main/b/rank0", "main/b/rank1"), ("main/rank0", "main/rank1")] == [each.process_keys for each in found]
 
 
+def test_groups_that_one_launcher_starts_one_after_the_other(ranks) -> None:
+    later = [process(r, 2, process_key=f"main/fork.{r}", started_at=f"2026-11-20T14:05:0{r}.000000Z") for r in range(2)]
+    found = replicas(ranks(processes=(*later, *(process(r, 2) for r in range(2)))))
+    assert [("main/fork.0", "main/fork.1"), ("main/rank0", "main/rank1")] == [each.process_keys for each in found]
+
+
 def test_a_launcher_that_is_itself_a_rank_and_the_workers_of_ranks(ranks) -> None:
     """Lightning starts the other ranks from the first; workers that load data inherit their rank's number."""
     first = process(0, 2, process_key="main", parent_key=None)
