@@ -51,13 +51,19 @@ class Kind:
 Story = Callable[[Kind], dict[str, Any]]
 
 
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of one home for each way: what is known of the environment is looked at once."""
+    return tmp_path_factory.mktemp("homes")
+
+
 @pytest.fixture
-def story(repro: Any, tmp_path: Path) -> Story:
+def story(repro: Any, homes: Path, tmp_path: Path) -> Story:
     """Return a function that records and replays a training both ways at once, and compares what it printed."""
 
     def tell(kind: Kind, way: str) -> Any:
         folder = tmp_path / way
-        variables = {**dict(kind.variables), "REPRO_HOME": str(tmp_path / f"home-{way}")}
+        variables = {**dict(kind.variables), "REPRO_HOME": str(homes / way)}
         if kind.library is not None:
             variables["PYTHONPATH"] = str(FRAMEWORKS)
         argv = [sys.executable, "train.py", *kind.arguments]
