@@ -14,6 +14,7 @@ import atexit
 import os
 
 from . import clock
+from .interrupts import pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Agent:
             return action(*arguments)
         except Exception as error:
             self.gap(topic, subject, f"{type(error).__name__}: {error}")
+            pass_on(error)
             return None
 
     def wrap(
@@ -126,6 +128,7 @@ class Agent:
                     args, kwargs = changed
             except Exception as error:
                 self.gap(topic, subject, f"{type(error).__name__}: {error}")
+                pass_on(error)
             try:
                 result = original(*args, **kwargs)
             except BaseException as error:

@@ -18,6 +18,7 @@ import sys
 
 from . import disguise
 from .callers import INSIDERS, outside, place
+from .interrupts import pass_on
 from .process import encode_path
 
 TYPE_CHECKING = False
@@ -256,7 +257,8 @@ class _FirstFilter:
         try:
             frame = sys._getframe(1)
             return self._sees(text) and (id(frame.f_globals), frame.f_lineno, text) in self._hidden
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             return False
 
     def shown(self, message: Any, frame: Any) -> None:

@@ -13,6 +13,7 @@ from stat import S_ISREG
 
 from . import clock
 from .callers import PACKAGE_FOLDERS
+from .interrupts import pass_on
 from .process import encode_path
 
 TYPE_CHECKING = False
@@ -63,6 +64,7 @@ class Files:
                     handler(*arguments)
                 except Exception as error:
                     agent.gap("data", event, f"{type(error).__name__}: {error}")
+                    pass_on(error)
 
         sys.addaudithook(hook)
 

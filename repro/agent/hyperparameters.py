@@ -12,6 +12,7 @@ from _thread import _local
 
 from . import disguise
 from .callers import PACKAGE_FOLDERS, STANDARD_LIBRARY, outside, place
+from .interrupts import pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def after(agent: Agent, original: Any, action: Callable[..., None], subject: str
             action(result, args, kwargs)
         except Exception as error:
             agent.gap("trace", subject, f"{type(error).__name__}: {error}")
+            pass_on(error)
         return result
 
     return disguise(wrapper, original)

@@ -13,6 +13,7 @@ import sys
 from _thread import get_ident
 
 from . import disguise
+from .interrupts import pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Finder:
                 modules = __import__(f"{self._hooks.__name__}.{library}", fromlist=["MODULES"]).MODULES
             except Exception as error:
                 self._agent.gap("agent", f"hooks/{library}", f"{type(error).__name__}: {error}")
+                pass_on(error)
             self._loaded[library] = modules
         return self._loaded[library]
 
@@ -111,3 +113,4 @@ class Finder:
                 sys.modules[f"{self._hooks.__name__}.{library}"].install(module, self._agent)
         except Exception as error:
             self._agent.gap("agent", f"hooks/{library}", f"{type(error).__name__}: {error}")
+            pass_on(error)

@@ -17,6 +17,7 @@ except ImportError:
     from json.encoder import encode_basestring_ascii as _quote
 
 from . import clock
+from .interrupts import pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ class EventLog(MappedFile):
                 line += ',"', name, '":', to_json(value)
             line.append("}\n")
             self._write("".join(line).encode())
-        except Exception:
+        except Exception as error:
             self._lost += 1
+            pass_on(error)
 
     def metric(self, name: str, step: int, value: float, dtype: str, at: float) -> None:
         """Append a metric as a line of its own; `at` is a monotonic time. Name and dtype are escaped as in JSON."""
@@ -84,8 +86,9 @@ class EventLog(MappedFile):
     def _append_line(self, line: str) -> None:
         try:
             self._write(line.encode() + b"\n")
-        except Exception:
+        except Exception as error:
             self._lost += 1
+            pass_on(error)
 
     def reopen(self) -> None:
         """Begin a log of its own in a forked child; the parent's is left as it is."""
@@ -97,8 +100,9 @@ class EventLog(MappedFile):
         try:
             with self._lock:
                 self._cut()
-        except Exception:
+        except Exception as error:
             self._lost += 1
+            pass_on(error)
 
     def _open(self) -> None:
         self._lock = RLock()

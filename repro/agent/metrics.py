@@ -17,6 +17,7 @@ import sys
 from _thread import RLock
 
 from . import clock
+from .interrupts import pass_on
 from .log import to_json
 
 TYPE_CHECKING = False
@@ -97,6 +98,7 @@ class Metrics:
                 self._tell_other(source, name, value, step, owner, at)
         except Exception as error:
             self._agent.gap("trace", _subject(name), f"{type(error).__name__}: {error}")
+            pass_on(error)
 
     def tell_all(self, source: str, values: Any, step: Any = None, owner: str = "", prefix: str = "") -> None:
         """Tell the numbers of a dictionary; the names of nested ones are joined by dots.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from _thread import RLock
 
+from .interrupts import pass_on
 from .mapped_file import MappedFile
 
 TYPE_CHECKING = False
@@ -53,8 +54,9 @@ class PointLog(MappedFile):
                 self.metric(name, step, value, dtype, at)
             else:
                 self._log.metric(name, step, value, dtype, at)
-        except Exception:
+        except Exception as error:
             self._log.lose()
+            pass_on(error)
 
     def reopen(self) -> None:
         """Begin anew: a forked child has a file of its own, and leaves the parent's as it is."""
@@ -71,8 +73,9 @@ class PointLog(MappedFile):
             with self._lock:
                 self._made = True
                 self._abandon()
-        except Exception:
+        except Exception as error:
             self._log.lose()
+            pass_on(error)
 
     def _begin(self, name: str, dtype: str) -> int:
         """Number a series; told before its first point, so that no point stands for nothing."""
@@ -96,8 +99,9 @@ class PointLog(MappedFile):
                 self._busy = True
                 try:
                     self._map_more()
-                except Exception:
+                except Exception as error:
                     self._abandon()
+                    pass_on(error)
                 finally:
                     self._busy = False
             return self._room is not _NOWHERE

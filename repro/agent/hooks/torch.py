@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 
 from .. import clock, determinism, disguise, tensor_files, torch_generators
+from ..interrupts import pass_on
 from ..trace.ending import Ending
 from ..trace.gradients import Gradients
 from ..trace.operations import Operations
@@ -292,6 +293,7 @@ class Training:
                 self._tracer.timed(known.anchor.name, self._tracer.before, known.anchor, step, optimizer)
         except Exception as error:
             self._agent.gap("trace", "learning_rate", f"{type(error).__name__}: {error}")
+            pass_on(error)
 
     def _meet(self, optimizer: Any) -> _Optimizer:
         if not self._optimizers_seen:
@@ -311,6 +313,7 @@ class Training:
                 self._end_step(optimizer)
         except Exception as error:
             self._agent.gap("trace", "optimizer", f"{type(error).__name__}: {error}")
+            pass_on(error)
 
     def _end_step(self, optimizer: Any) -> None:
         """Tell those that a replay of a few steps wakes that the first optimizer has stepped."""

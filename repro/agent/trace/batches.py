@@ -12,6 +12,7 @@ import struct
 from collections import deque
 
 from .. import disguise
+from ..interrupts import pass_on
 from .contents import canonical_text
 from .cursor import Cursor
 from .digest import blake2b
@@ -160,6 +161,7 @@ class Batches:
                     self._feed("?" if cursor is None else cursor.head, self._packed(index))
             except Exception as error:
                 self._agent.gap("trace", "order", f"{type(error).__name__}: {error}")
+                pass_on(error)
             return index
 
         return _next_index

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+from ..interrupts import pass_on
 from .splitmix import MASK, odd_output, odd_outputs_of_numpy, odd_outputs_of_torch, shifted, signed
 
 TYPE_CHECKING = False
@@ -57,6 +58,7 @@ class Fingerprints:
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}"
             self._agent.gap("trace", "fingerprint", f"a tensor of type {type(tensor).__name__} is not read: {reason}")
+            pass_on(error)
             return None
 
     def of_bytes(self, data: bytes) -> int:

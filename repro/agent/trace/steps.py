@@ -7,6 +7,7 @@ At an optimizer's step the hook calls `Tracer.before` and `Tracer.after`, at a b
 from __future__ import annotations
 
 from .. import clock
+from ..interrupts import pass_on
 from .batches import Batches
 from .chain import Chain
 from .contents import Contents, canonical_text
@@ -140,6 +141,7 @@ class Tracer:
                     self.schedule.spent_on_device(begun, self._device_event())
         except Exception as error:
             self._agent.gap("trace", subject, f"{type(error).__name__}: {error}")
+            pass_on(error)
         self.schedule.spent += clock.precise() - started
 
     def _device_event(self) -> Any:
