@@ -217,7 +217,8 @@ def test_parts_of_other_stores_are_brought_in_and_what_differs_is_told(repro, sm
         assert ran.exit_status == 0, ran.err
     folders = list(itertools.chain.from_iterable((home / "runs").iterdir() for home in homes))
     assert 4 == repro("merge", *folders, cwd=small).exit_status, "nobody here trusts their keys"
-    trust = [word for home in homes for word in ("--trust", home / "keys" / "signing.pub")]
+    keys = [shutil.copy(home / "keys" / "signing.pub", tmp_path / f"{home.name}.pub") for home in homes]
+    trust = [word for key in keys for word in ("--trust", key)]
     merged = repro("merge", *folders, *trust, "--json", cwd=small)
     assert merged.exit_status == 0, merged.err
     for home in homes:
