@@ -97,12 +97,20 @@ class Checkpoints:
             except BaseException as error:
                 error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
                 raise
-            if call is not None and not self._off and not caller.startswith(_INSIDE):
+            if call is not None and not self._off and not caller.startswith(_INSIDE) and not self._of_sample(action):
                 held = result if value is None else _argument(args, kwargs, value)
                 self._quietly(call.end, held, result)
             return result
 
         return disguise(wrapper, original)
+
+    def _of_sample(self, action: str) -> bool:
+        """Return whether a data set reads a sample: its files are data, and told as such."""
+        if action != "read":
+            return False
+        worker = sys.modules.get("torch.utils.data._utils.worker")
+        fetching = self._tracer is not None and self._tracer.batches.fetching
+        return fetching or getattr(worker, "_worker_info", None) is not None
 
     def _begin(self, action: str, library: str, file: Any, args: Any, kwargs: Any) -> _Call:
         place = None if file is None else _argument(args, kwargs, file)
@@ -118,7 +126,9 @@ class Checkpoints:
     def opened_whole(self, path: Any, caller: str) -> None:
         """Tell of a file of safetensors that is about to be opened, to be read as one likes."""
         self._agent.opened(path, write=False, library="safetensors")
-        if not self._off and not caller.startswith("safetensors."):  # `load_file` is told by itself
+        if (
+            not self._off and not caller.startswith("safetensors.") and not self._of_sample("read")
+        ):  # `load_file` is told by itself
             self._quietly(self._read_whole, _Call(self, "read", "safetensors", path))
 
     def _read_whole(self, call: _Call) -> None:

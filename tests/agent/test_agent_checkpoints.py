@@ -4,7 +4,7 @@ import json
 from base64 import b64decode
 
 import pytest
-from event_logs import of_kind
+from event_logs import ROOT, of_kind
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -125,6 +125,23 @@ dist.destroy_process_group()
 """
 
 
+SAMPLES = """
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+class Files(Dataset):
+    def __len__(self): return 4
+    def __getitem__(self, index): return torch.load(f"{index}.pt")
+
+for number in range(4):
+    torch.save(torch.full((2,), float(number)), f"{number}.pt")
+for workers in (0, 2):
+    for batch in DataLoader(Files(), 2, num_workers=workers):
+        pass
+torch.load("0.pt")
+"""
+
+
 def told(events):
     return of_kind(events, "checkpoint")
 
@@ -242,6 +259,24 @@ def test_sharded_checkpoints_and_the_buckets_of_ddp(run_agent, tmp_path):
     buckets = json.loads(written["state"]["ddp.0"])
     assert "32" == buckets["bucket_sizes"], "8 numbers of 4 bytes"
     assert [] == [gap for gap in gaps(events) if "checkpoint" in gap[0]]
+
+
+def test_samples_are_no_checkpoints(run_agent, tmp_path):
+    events, ran = run_agent(SAMPLES)
+    assert (0, "") == (ran.returncode, ran.stderr)
+    read = [each["path"] for each in told(events) if each["action"] == "read"]
+    assert [str(tmp_path / "0.pt")] == read, "the one that no loader asked for"
+    opened = {each["path"] for each in of_kind(events, "open") if each["mode"] == "read"}
+    assert {str(tmp_path / f"{number}.pt") for number in range(4)} <= opened
+
+
+def test_events_are_as_the_schema_says(kinds):
+    import jsonschema
+
+    events, *_ = kinds
+    validator = jsonschema.Draft202012Validator(json.loads((ROOT / "schemas/event-1.json").read_text()))
+    rows = [{name: value for name, value in each.items() if name != "process_key"} for each in told(events)]
+    assert [] == [str(error.message) for row in rows for error in validator.iter_errors(row)]
 
 
 def test_nothing_is_told_where_the_trace_is_off(run_agent):

@@ -61,6 +61,8 @@ class Batches:
         self._cursor: Optional[Cursor] = None
         self.handed_out = 0
         """How many batches were handed out so far."""
+        self.fetching = False
+        """Whether a batch is being made, in this process or for it."""
         self.wanted = True
         """Whether a coming step is to be traced."""
         self._last_step = 0
@@ -177,13 +179,16 @@ class Batches:
 
     def _follow_next(self, original: Any) -> Any:
         def __next__(iterator: Any) -> Any:
+            self.fetching = True
             try:
                 batch = original(iterator)
             except BaseException as error:
+                self.fetching = False
                 if isinstance(error, StopIteration):
                     self._end(iterator)
                 error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
                 raise
+            self.fetching = False
             self.handed_out += 1
             cursor = self._cursor_at(iterator)
             if cursor is not None:
