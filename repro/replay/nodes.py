@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import IO, Final
 
 from repro.errors import ExecutionError, InconclusiveError, UsageError
@@ -36,7 +37,8 @@ def replay_nodes(original: RunDirectory, store: Store, options: Options, *, prog
         UsageError: Only a part of the run was asked for.
         AlteredError: The run or a part is not what was signed.
         UntrustedError: Nobody whom this machine trusts signed it.
-        InconclusiveError: A part is not here, names no meeting point that could be moved, or could not be replayed.
+        InconclusiveError: A part is not here, names no meeting point that could be moved, or could not be replayed; or
+            the launcher gave the ranks to other nodes.
         ExecutionError: A part could not be replayed.
     """
     if options.excerpt != WHOLE:
@@ -54,6 +56,10 @@ def replay_nodes(original: RunDirectory, store: Store, options: Options, *, prog
         Meeting(member=Membership(join_id=join_id, node=each.node, nodes=each.nodes), port=port) for each in members
     ]
     run_ids = _run([_command(part, meeting, options) for part, meeting in zip(named, meetings, strict=True)], store)
+    replayed = [
+        _load(replace(part, run_id=run_id), store, options) for part, run_id in zip(named, run_ids, strict=True)
+    ]
+    _refuse_other_ranks([_load(part, store, options) for part in named], replayed)
     progress("merging what the nodes did")
     incomplete = bool(joined.missing([_load(part, store, options) for part in named]))
     return merge(run_ids, store, trusted, incomplete=incomplete, replay_of=original.run_id)
@@ -86,6 +92,18 @@ def _load(part: NamedPart, store: Store, options: Options) -> Record:
     return integrity.load(directory, store, trusted, allow_unknown_signer=options.allow_unknown_signer)
 
 
+def _refuse_other_ranks(originals: Sequence[Record], replays: Sequence[Record]) -> None:
+    """Blame nobody where the launcher gave the ranks to other nodes than it did when they were recorded."""
+    before, after = (
+        [sorted({p.rank for p in r.processes if p.rank is not None}) for r in s] for s in (originals, replays)
+    )
+    if before != after and sorted(before) == sorted(after):
+        raise InconclusiveError(
+            "the launcher gave the ranks to other nodes than in the record: the nodes cannot be compared",
+            hint="replay it again, or record with a static rendezvous: --master-addr and --node-rank",
+        )
+
+
 def _command(part: NamedPart, meeting: Meeting, options: Options) -> list[str]:
     words = [sys.executable, "-m", "repro", "replay", part.run_id, "--json"]
     words += ["--executor", options.executor, "--meeting", meeting.text()]
@@ -106,8 +124,8 @@ def _run(commands: Sequence[Sequence[str]], store: Store) -> list[str]:
         subprocess.Popen(words, stdout=file, env=environment) for words, file in zip(commands, files, strict=True)
     ]
     try:
-        while any(process.poll() is None for process in started):
-            ended = [i for i, process in enumerate(started) if process.returncode is not None]
+        while None in (states := [process.poll() for process in started]):
+            ended = [i for i, status in enumerate(states) if status is not None]
             if any(_answer(files[i]) is None for i in ended):
                 break  # the others would wait for it where they meet
             time.sleep(_LOOK_SECONDS)
