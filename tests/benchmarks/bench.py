@@ -1,6 +1,6 @@
 """Measure what `repro` costs, beside bare commands and, where they are installed, beside its peers.
 
-    python tests/benchmarks/bench.py                          the quick suites, in under ten minutes on two cores
+    python tests/benchmarks/bench.py                          the quick suites, in a quarter of an hour on two cores
     python tests/benchmarks/bench.py startup help --rounds 9  only those, more often
     python tests/benchmarks/bench.py hash_small --scale 0.1   a rehearsal on a tenth of the files
     PEERS=/path/to/environments python tests/benchmarks/bench.py startup
@@ -37,11 +37,11 @@ QUICK: dict[str, Suite] = {
     "log": training.log,
     "points": steps.points,
     "step_toy": steps.step_toy,
-    "step_cnn": steps.step_cnn,
-    "step_transformer": steps.step_transformer,
     "captures": captures.captures,
 }
 HEAVY: dict[str, Suite] = {
+    "step_cnn": steps.step_cnn,
+    "step_transformer": steps.step_transformer,
     "million": steps.million,
     "hash_big": hashing.hash_big,
     "hash_small": hashing.hash_small,
