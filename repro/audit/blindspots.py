@@ -11,11 +11,13 @@ _FINGERPRINTS: Final = (
     "checkpoint",
 )
 """How the subjects of gaps begin that tell what the trace could not make a fingerprint of."""
+_BESIDES: Final = "operations"
+"""The subject of gaps in the operations of a step, which no verdict looks at."""
 
 
 def hides_something(gap: Gap) -> bool:
     """Say whether a gap leaves part of the comparison open. A rate that was not read shows in the losses it makes."""
-    rate_alone = gap.topic == "trace" and "learning_rate" in gap.subject
+    rate_alone = gap.topic == "trace" and ("learning_rate" in gap.subject or gap.subject == _BESIDES)
     return gap.topic in ("trace", "agent") and not rate_alone and not of_fingerprints(gap)
 
 

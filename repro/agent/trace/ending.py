@@ -63,7 +63,7 @@ class Ending:
         if self._steps is None:
             return
         if self._rank is None:
-            self._rank = self._agent.guard("replay", "ranks", _rank_here)
+            self._rank = self._agent.guard("agent", "ranks", _rank_here)
         if steps >= self._steps:
             self._end()
 
@@ -71,11 +71,11 @@ class Ending:
         agent = self._agent
         agent.emit("setting", moment="end", name=STOPPED, value=str(self._steps))
         try:
-            agent.guard("replay", "ranks", self._wait_for_ranks)
-            agent.guard("replay", "workers", self._end_workers)
-            agent.guard("replay", "children", _end_children)
+            agent.guard("agent", "ranks", self._wait_for_ranks)
+            agent.guard("agent", "workers", self._end_workers)
+            agent.guard("agent", "children", _end_children)
             for stream in (sys.stdout, sys.stderr):
-                agent.guard("replay", "output", stream.flush)
+                agent.guard("agent", "output", stream.flush)
             agent.end()
         finally:
             os._exit(0)
@@ -103,7 +103,7 @@ class Ending:
         for iterator in self._batches.iterators():
             end = getattr(iterator, "_shutdown_workers", None)
             if end is not None:
-                self._agent.guard("replay", "workers", end)
+                self._agent.guard("agent", "workers", end)
 
 
 def _rank_here() -> Optional[tuple[int, int]]:

@@ -89,6 +89,11 @@ def test_a_gap_leaves_it_open(make, original, part):
     assert (Reason.EVIDENCE_GAP, 5) == (verdict.reason, exit_code(verdict))
 
 
+def test_a_gap_in_the_operations_of_a_step_leaves_nothing_open(make, original, part):
+    told = make.gap("trace", "operations", "what torch.compile has compiled is told only as far as it calls others")
+    assert Reason.FIRST_STEPS_EQUAL is judge(original, replace(part, gaps=(told,))).reason
+
+
 def test_limits_are_said(make, original, part):
     tolerant = replace(original, tolerances=(make.tolerance("loss", 1e-3),))
     verdict = judge(tolerant, part)
