@@ -87,7 +87,9 @@ def enter(asked: Asked, argv: Sequence[str], environment: Mapping[str, str], sto
     if not NAME.fullmatch(asked.join_id):
         hint = "letters, digits, dots, dashes and underscores, at most 64; the job's number, for example"
         raise UsageError(f"--join {asked.join_id!r} is no id of a join", hint=hint)
-    nodes = asked.nodes or _told(_COUNT_OPTIONS, _COUNT_VARIABLES, argv, environment)
+    nodes = asked.nodes
+    if nodes is None:
+        nodes = _told(_COUNT_OPTIONS, _COUNT_VARIABLES, argv, environment)
     if not nodes or nodes > MOST_NODES:
         raise UsageError("--join needs the number of nodes", hint="say it: --nodes N")
     node = asked.node if asked.node is not None else _told(_RANK_OPTIONS, _RANK_VARIABLES, argv, environment)

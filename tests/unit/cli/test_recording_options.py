@@ -22,6 +22,7 @@ def test_the_options_are_those_that_typer_documents() -> None:
         *recording.REPEATED,
         *recording.NUMBERS,
         *recording.CHOICES,
+        *recording.TEXTS,
     }
 
 
@@ -45,6 +46,7 @@ def test_the_defaults_are_those_of_typer() -> None:
         ("--lock-timeout 0.5 -- a -- b", Options(command=("a", "--", "b"), lock_timeout=0.5)),
         ("--data a --no-trace --data b -- x", Options(command=("x",), data=("a", "b"), no_trace=True)),
         ("--determinism strict -- x", Options(command=("x",), determinism="strict")),
+        ("--join j-1 --nodes 2 --node 0 -- x", Options(command=("x",), join="j-1", nodes=2, node=0)),
         ("--wheelhouse -- x", Options(command=("x",), wheelhouse=True)),
         ("--unjudged *_ms --unjudged t -- a", Options(command=("a",), unjudged=("*_ms", "t"))),
         ("--tolerance loss=1 --tolerance x=2 -- a", Options(command=("a",), tolerance=("loss=1", "x=2"))),
@@ -68,6 +70,8 @@ def test_a_plain_line(line: str, expected: Options) -> None:
         "--trace-every -1 -- a",
         "--trace-budget 1% -- a",
         "--tolerance",
+        "--join",
+        "--nodes -1 -- a",
         "--strict=1 -- a",
     ],
 )

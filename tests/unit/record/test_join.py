@@ -46,6 +46,7 @@ def test_what_the_user_says_is_stronger(store: Store) -> None:
         (Asked(join_id="../up"), TORCHRUN, "is no id of a join"),
         (Asked(join_id=""), TORCHRUN, "is no id of a join"),
         (Asked(join_id="j"), ("torchrun", "--nnodes", "1:4", "t.py"), "needs the number of nodes"),
+        (Asked(join_id="j", nodes=0), TORCHRUN, "needs the number of nodes"),
         (Asked(join_id="j", nodes=2), TORCHRUN, "no node 2 among 2"),
     ],
 )
