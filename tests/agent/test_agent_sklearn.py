@@ -99,6 +99,25 @@ print(hashlib.sha256(forest.predict_proba(x).tobytes() + search.best_estimator_.
 """
 
 
+UNSEEDED = """
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import cross_val_score
+import sys
+x, y = load_iris(return_X_y=True)
+model = SGDClassifier(max_iter=3) if "race" in sys.argv else LogisticRegression(max_iter=5)
+cross_val_score(model, x, y, cv=4, n_jobs=2)
+"""
+
+
+@pytest.mark.parametrize("race", [True, False])
+def test_what_workers_draw_without_a_seed_is_a_gap(run_agent, race):
+    events, finished = run_agent(UNSEEDED, arguments=("race",) if race else ())
+    assert 0 == finished.returncode, finished.stderr
+    subjects = {gap["subject"] for gap in of_kind(events, "gap") if "joblib" in gap["reason"]}
+    assert ({"sklearn"} if race else set()) == subjects
+
+
 def test_searches_in_several_processes(run_agent):
     events, written = run_beside(run_agent, SEARCH)
     seen, score, folds, best = json.loads(written.splitlines()[0])

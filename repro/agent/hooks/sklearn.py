@@ -104,11 +104,29 @@ class _Watch:
                 decorated = decorate(method)
                 # A class of the user's may be pickled by value, and our wrapper cannot be.
                 own = method.__module__.startswith("sklearn.")
+                if own and "loky" in self._agent.process_key:
+                    return self._in_worker(decorated)
                 return self._after(decorated, self._fitted, method.__qualname__) if own else decorated
 
             return decorator
 
         module._fit_context = disguise(fit_context, original)
+
+    def _in_worker(self, fit: Any) -> Any:
+        """Return a method that says whether it drew from a generator of a worker: which task is whose is a race."""
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            before = self._agent.guard("randomness", "sklearn", _global_state)
+            result = fit(*args, **kwargs)
+            if before != self._agent.guard("randomness", "sklearn", _global_state):
+                reason = (
+                    "an estimator without random_state drew from NumPy's global generator in a worker of joblib: which "
+                    "worker gets which task is a race, so a replay need not repeat it; give it a random_state"
+                )
+                self._agent.gap("randomness", "sklearn", reason)
+            return result
+
+        return disguise(wrapper, fit)
 
     def _after(self, function: Any, action: Any, subject: str) -> Any:
         """Return a function that tells of its calls from outside the library."""
@@ -170,6 +188,12 @@ class _Watch:
             self._agent.gap("trace", f"metric {name}", f"only the first {MOST_POINTS} of its points are kept")
         for step, value in enumerate(values[:MOST_POINTS]):
             shared(self._agent).tell("sklearn", name, value, step)
+
+
+def _global_state() -> bytes:
+    """Return the state of NumPy's global generator, without drawing from it."""
+    state = sys.modules["numpy.random"].mtrand._rand.get_state(legacy=False)["state"]
+    return bytes(state["key"].tobytes()) + str(state["pos"]).encode()
 
 
 def parameters(estimator: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
