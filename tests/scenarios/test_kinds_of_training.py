@@ -155,8 +155,10 @@ def test_a_training_replays_to_the_last_bit(story: Story, kind: Kind) -> None:
     for verdict in story(kind).values():
         assert _traced(verdict) == expected
         assert verdict["evidence"].count("Loss equal at") == 1
-        assert len(verdict["outputs"]) >= kind.outputs
-        assert {output["state"] for output in verdict["outputs"]} <= {"identical", kind.state}
+        # Keras leaves its settings in the home, once
+        states = [output["state"] for output in verdict["outputs"] if not output["path"].startswith("/")]
+        assert len(states) >= kind.outputs
+        assert set(states) <= {"identical", kind.state}
 
 
 def test_a_training_that_goes_on_replays_to_the_last_bit(story: Story, tmp_path: Path) -> None:

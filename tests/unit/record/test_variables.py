@@ -35,3 +35,10 @@ def test_a_hidden_value_is_committed_to_and_never_stored(tmp_path, context) -> N
 def test_each_run_has_a_salt_of_its_own(tmp_path, context) -> None:
     here = context(tmp_path, environment={"A": "1"})
     assert variables.alongside(here).facts != variables.alongside(here).facts
+
+
+def test_what_frameworks_choose_their_engines_by_is_stored(tmp_path, context) -> None:
+    """A replay sets them: Keras without its variable would take another backend, or fail."""
+    environment = {"KERAS_BACKEND": "torch", "ACCELERATE_MIXED_PRECISION": "bf16", "TORCHDYNAMO_DISABLE": "1"}
+    found = variables.before(context(tmp_path, environment=environment))
+    assert environment == {fact.name: fact.value for fact in found.facts if fact.topic == "variable"}
