@@ -33,5 +33,9 @@ def phrases(record: Record) -> tuple[str, ...]:
 
 def other_links(record: Record) -> tuple[Continuation, ...]:
     """Return the links that no anchor goes on from: what was read for something else, such as data or a teacher."""
-    used = {(link.process_key, link.checkpoint) for link in sources(record).values()}
-    return tuple(link for link in record.continuations if (link.process_key, link.checkpoint) not in used)
+    used = {_written(link) for link in sources(record).values()}
+    return tuple(link for link in record.continuations if _written(link) not in used)
+
+
+def _written(link: Continuation) -> tuple[str, str, int]:
+    return link.from_run_id, link.from_process_key, link.from_checkpoint

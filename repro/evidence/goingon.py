@@ -37,15 +37,19 @@ def sources(record: Record) -> dict[tuple[str, str], Continuation]:
 
 
 def _source(record: Record, weights: Fingerprint, held: dict[tuple[str, int], set[str]]) -> Continuation | None:
-    """Return the link of the checkpoint that most of an anchor's first weights are of; of equals, the most steps."""
+    """Return the link of the checkpoint that most of an anchor's first weights are of; of equals, the most steps.
+
+    Of processes that read the same, its own comes first; one that was given its weights by another takes that one's.
+    """
     words = [weights.words[place : place + _WORD] for place in range(0, len(weights.words), _WORD)]
-    best: tuple[int, int, Continuation] | None = None
+    best: tuple[tuple[int, int, bool], Continuation] | None = None
     for link in record.continuations:
         known = held.get((link.process_key, link.checkpoint), set()) - {_UNREAD}
         number, steps = sum(word in known for word in words), _steps(link).get(weights.anchor, 0)
-        if steps and 2 * number >= len(words) > 0 and (best is None or (number, steps) > best[:2]):
-            best = number, steps, link
-    return best[2] if best else None
+        rank = number, steps, link.process_key == weights.process_key
+        if steps and 2 * number >= len(words) > 0 and (best is None or rank > best[0]):
+            best = rank, link
+    return best[1] if best else None
 
 
 def _steps(link: Continuation) -> dict[str, int]:
