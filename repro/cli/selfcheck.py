@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
-_MOST_RUNS: Final = 4
+_MOST_RUNS: Final = 6
 """How often a step is run operation by operation before the operation is said not to be found."""
 _ANCHORS: Final = ("optimizer.0", "backward")
 """The anchors whose steps the agent tells operation by operation."""

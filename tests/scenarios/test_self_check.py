@@ -34,9 +34,9 @@ table = torch.nn.Parameter(torch.zeros(8, 64))
 head = torch.nn.Linear(64, 1)
 optimizer = torch.optim.SGD([table, *head.parameters()], lr=0.1)
 for step in range(12):
-    places = torch.randint(0, 8, (20000,))
+    places = torch.randint(0, 8, (80000,))
     rows = table[places]
-    loss = (head(rows + torch.randn(20000, 64)) ** 2).mean()
+    loss = (head(rows + torch.randn(80000, 64)) ** 2).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
