@@ -189,7 +189,7 @@ def test_a_file_size_limit(run_agent, python):
 WITHOUT_POINTS = {"metric"}
 """What is told only where the file of points cannot be written."""
 OF_TORCH = {"tensors", "trace", "determinism"}
-TOLD_ELSEWHERE = {"model", "checkpoint", "operation"}
+TOLD_ELSEWHERE = {"model", "checkpoint", "operation", "group"}
 """Kinds that the tests of their own rooms hold to the schema."""
 
 
