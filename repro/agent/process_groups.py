@@ -1,7 +1,7 @@
 """Process groups of PyTorch: which rank this process is, where no variable said so when it started.
 
 Ranks that `multiprocessing.spawn`, Lightning's own launchers or a notebook start learn their rank as an argument, or
-set `RANK` themselves. It is told when they join the default group.
+set `RANK` themselves. It is told when they join the default group; `trace.groups` tells what sums over it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def watch(module: Any, agent: Agent) -> None:
         return None
 
     def after() -> None:
-        joined = (module.get_rank(), module.get_world_size(), str(module.get_backend()))
+        joined = (module.get_rank(), module.get_world_size())
         if joined[0] >= 0 and joined not in told:
             told.append(joined)
-            agent.emit("group", rank=joined[0], world_size=joined[1], backend=joined[2])
+            agent.emit("group", rank=joined[0], world_size=joined[1])
 
     module.init_process_group = agent.wrap(module.init_process_group, before, "trace", "init_process_group", after)

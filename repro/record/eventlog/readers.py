@@ -108,9 +108,6 @@ def _on_group(log: Log, event: Mapping[str, Any]) -> None:
     rank, size = integer(event["rank"]), integer(event["world_size"])
     if not rank < size:
         raise ValueError("not a rank of such a group")
-    name, backend = "torch.distributed.backend", text(event["backend"])
-    key = log.start.process_key
-    log.events.settings.append(Setting(process_key=key, moment="first-step", name=name, value=backend))
     if log.start.rank is None:
         log.start = log.events.starts[-1] = replace(log.start, rank=rank, world_size=size)
 
