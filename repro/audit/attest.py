@@ -8,7 +8,7 @@ from typing import Any
 
 from repro import __version__
 from repro.audit.divergence import Divergence, MetricComparison
-from repro.audit.tracedocument import trace_document
+from repro.audit.trace.document import trace_document
 from repro.audit.verdict import Verdict, judge
 from repro.errors import InconclusiveError
 from repro.evidence import integrity, schema, seal

@@ -13,7 +13,7 @@ from repro.audit.divergence import MetricComparison
 from repro.audit.lineage import lineage
 from repro.audit.rebase import replay_sentences
 from repro.audit.report import SCHEMA_VERSION, Curve, Report, Source, Step, Subject, identified
-from repro.audit.traceblock import trace_block
+from repro.audit.trace.block import trace_block
 from repro.audit.verdict import Verdict, judge
 from repro.audit.wording import capital, counted, outcome
 from repro.errors import AlteredError, InconclusiveError

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from repro.audit import goingon, replicas
+from repro.audit import goingon
 from repro.audit.difference import CHANCE, Difference, facts, replaying
 from repro.audit.divergence import MetricComparison, compare_metrics
-from repro.audit.fingerprints import TraceComparison, compare_fingerprints
-from repro.audit.operations import OperationComparison, compare_operations
 from repro.audit.rebase import rebase
 from repro.audit.sections import checkpoints, code, conduct, data, environment, model, results, software
+from repro.audit.trace import replicas
+from repro.audit.trace.fingerprints import TraceComparison, compare_fingerprints
+from repro.audit.trace.operations import OperationComparison, compare_operations
 from repro.audit.wording import counted, listed
 from repro.evidence.model import Record
 

@@ -10,14 +10,14 @@ from typing import Final, Literal
 from repro.audit import goingon
 from repro.audit.diff import Diff
 from repro.audit.divergence import MetricComparison
-from repro.audit.fingerprints import AnchorComparison
 from repro.audit.lights import signed_items
 from repro.audit.lineage import lineage
 from repro.audit.rebase import replay_sentences
-from repro.audit.replicas import Replicas, broken, replicas, sentence
 from repro.audit.report import Check, Counts, Finding, Outcome
-from repro.audit.selfchecked import FAILED, PASSED, outcome_of
-from repro.audit.selfchecked import sentence as self_check_sentence
+from repro.audit.selfcheck import FAILED, PASSED, outcome_of
+from repro.audit.selfcheck import sentence as self_check_sentence
+from repro.audit.trace.fingerprints import AnchorComparison
+from repro.audit.trace.replicas import Replicas, broken, replicas, sentence
 from repro.audit.verdict import Reason, Verdict, Word
 from repro.audit.wording import counted, listed, metric_phrase, outcome
 from repro.evidence import judging

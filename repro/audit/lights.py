@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from repro.audit.caveats import lineage_caveats
 from repro.audit.report import Light, Tone
-from repro.audit.selfchecked import lineage_caveats
-from repro.audit.tracewords import first_sentence, rest_sentence, short_sentence
+from repro.audit.trace.words import first_sentence, rest_sentence, short_sentence
 from repro.audit.verdict import Verdict, Word
 from repro.audit.wording import counted
 from repro.evidence.integrity import Integrity, RecordLight

@@ -1,48 +1,43 @@
-"""Make of a repetition of a run's first steps what is sealed with it: see `repro.audit.selfchecked` for the facts."""
+"""What a run's self-check found: whether its first steps, run again at once on its own machine, were the same.
+
+It is sealed with the run, as facts of the topic `self_check`: `steps` (how many were wanted), `outcome` (`passed`,
+`failed` or `undecided`), and where it did not pass `reason` (where the two part, or why nothing can be said). Of a
+failed one `search` says how the operation was looked for, and `operation` and `site` name it where it was found.
+"""
 
 from __future__ import annotations
 
-from repro.audit.operations import BACKWARD
-from repro.audit.selfchecked import FAILED, PASSED, TOPIC, UNDECIDED
-from repro.audit.verdict import Reason, Verdict, Word
-from repro.evidence.model import Fact, Operation
+from typing import Final
+
+from repro.evidence.model import Record
+
+TOPIC: Final = "self_check"
+PASSED: Final = "passed"
+FAILED: Final = "failed"
+UNDECIDED: Final = "undecided"
 
 
-def facts_of(steps: int, verdict: Verdict) -> tuple[Fact, ...]:
-    """Return what is sealed of a self-check, from the verdict on it."""
-    told = verdict.sentence.removesuffix(verdict.evidence).strip()
-    if (
-        verdict.word in (Word.MATCHED_EXACTLY, Word.MATCHED_WITHIN_TOLERANCE)
-        or verdict.reason is Reason.FIRST_STEPS_EQUAL
-    ):
-        return facts(steps, PASSED)
-    differs = verdict.trace.first is not None or any(metric.first is not None for metric in verdict.metrics)
-    if verdict.word is Word.DID_NOT_MATCH and differs:
-        return facts(steps, FAILED, reason=told)
-    return facts(steps, UNDECIDED, reason=told)
+def outcome_of(record: Record) -> str | None:
+    """Return how a run's self-check came out; `None` where there was none."""
+    return record.fact(TOPIC, "outcome")
 
 
-def facts(steps: int, outcome: str, **more: str) -> tuple[Fact, ...]:
-    """Return what is sealed of a self-check."""
-    known = {"steps": str(steps), "outcome": outcome, **more}
-    return tuple(Fact(topic=TOPIC, name=name, value=value, source="observed") for name, value in known.items())
+def sentence(record: Record) -> str:
+    """Say how a run's self-check came out; empty where there was none."""
+    outcome, steps = outcome_of(record), record.fact(TOPIC, "steps") or "?"
+    first = "the first step" if steps == "1" else f"the first {steps} steps"
+    if outcome == PASSED:
+        return f"Self-check: {first}, run again at once on the same machine, came out the same, bit for bit."
+    reason = record.fact(TOPIC, "reason") or ""
+    if outcome == FAILED:
+        told = f"Self-check failed: {first}, run again at once on the same machine, did not come out the same."
+        return " ".join(filter(None, (told, reason, _named(record))))
+    return f"Self-check undecided: {reason}" if outcome else ""
 
 
-def search_facts(operation: Operation | None, step: int, runs: int) -> tuple[Fact, ...]:
-    """Return what is sealed of the search for the operation.
-
-    Args:
-        operation: The one that gave other bits for the same bits; `None` where none was found.
-        step: The step that was run operation by operation.
-        runs: How often.
-    """
-    looked = f"step {step} was run {runs} times, operation by operation"
+def _named(record: Record) -> str:
+    operation, site = record.fact(TOPIC, "operation"), record.fact(TOPIC, "site")
     if operation is None:
-        return _of_search(search=f"{looked}: no operation gave other bits for the same bits.")
-    site = operation.site.removesuffix(BACKWARD)
-    about = f"{operation.name} (in the backward pass of that line)" if site != operation.site else operation.name
-    return _of_search(search=f"{looked}.", operation=about, site=site)
-
-
-def _of_search(**known: str) -> tuple[Fact, ...]:
-    return tuple(Fact(topic=TOPIC, name=name, value=value, source="observed") for name, value in known.items() if value)
+        return record.fact(TOPIC, "search") or ""
+    where = f", at {site}" if site else ""
+    return f"The operation that gave other bits for the same bits: {operation}{where}."

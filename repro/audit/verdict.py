@@ -22,9 +22,9 @@ libraries that tell of their tensors. One with other bytes and equal tensors is 
 tensors were not told its bytes count. Other outputs often hold times: they are compared and named, and they decide only
 where there is neither a metric nor a traced step.
 
-Fingerprints are those of the training trace, compared as `repro.audit.fingerprints` says: a random generator's state
-that the training did not draw from decides nothing. Two runs that were not both traced are judged by the rest, as in
-version 1, which knew of no trace.
+Fingerprints are those of the training trace, compared as `repro.audit.trace.fingerprints` says: a random generator's
+state that the training did not draw from decides nothing. Two runs that were not both traced are judged by the rest, as
+in version 1, which knew of no trace.
 
 A lineage that is not complete changes no word: losses and checkpoints were compared, and are equal or not, whatever was
 read. But an input may have been there that no record names. The verdict says so in `caveats`, and page one repeats it.
@@ -39,14 +39,14 @@ from typing import Final
 
 from repro.audit import tails, unjudged
 from repro.audit.blindspots import hides_something, of_fingerprints
+from repro.audit.caveats import caveats
 from repro.audit.changeddata import changed
 from repro.audit.divergence import MetricComparison, compare_metrics
-from repro.audit.fingerprints import TraceComparison, compare_fingerprints
 from repro.audit.outputs import OutputComparison, compare_outputs
 from repro.audit.prefix import cut_short, first_steps, prefix, steps_asked, without_outputs
 from repro.audit.rebase import rebase
-from repro.audit.selfchecked import caveats
-from repro.audit.tracewords import first_phrase, first_sentence, short_phrases, trace_evidence, unused_phrases
+from repro.audit.trace.fingerprints import TraceComparison, compare_fingerprints
+from repro.audit.trace.words import first_phrase, first_sentence, short_phrases, trace_evidence, unused_phrases
 from repro.audit.wording import (
     capital,
     divergence_sentence,

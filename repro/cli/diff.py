@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from repro.audit.diff import Diff
     from repro.audit.difference import Difference
     from repro.audit.divergence import MetricComparison
-    from repro.audit.fingerprints import AnchorComparison, TraceComparison
+    from repro.audit.trace.fingerprints import AnchorComparison, TraceComparison
 
 
 def diff(
@@ -68,7 +68,7 @@ def document(compared: Diff) -> dict[str, object]:
 def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
     """Say a comparison in lines: each section that differs, then the metrics and the training trace."""
     from repro.audit.difference import CHANCE
-    from repro.audit.operations import operations_sentence
+    from repro.audit.trace.operations import operations_sentence
 
     same = "nothing differs but chance" if compared.differences else "nothing differs"
     yield f"{compared.left_run_id} → {compared.right_run_id}: {same if compared.same else 'different'}"
@@ -138,7 +138,7 @@ def _metric(metric: MetricComparison) -> str:
 
 def _trace(trace: TraceComparison) -> Iterator[str]:
     """Say where the traces part, what differs at that step, and how each anchor of each process came out."""
-    from repro.audit.tracewords import extent_words, field_words, first_sentence, unused_phrases
+    from repro.audit.trace.words import extent_words, field_words, first_sentence, unused_phrases
 
     if trace.first is not None:
         yield first_sentence(trace.first)
@@ -150,7 +150,7 @@ def _trace(trace: TraceComparison) -> Iterator[str]:
 
 
 def _anchor(anchor: AnchorComparison) -> str:
-    from repro.audit.tracewords import drift_phrase
+    from repro.audit.trace.words import drift_phrase
 
     head = f"{anchor.anchor} ({anchor.process_key})"
     if not anchor.compared_steps:

@@ -222,7 +222,7 @@ def _ranks(record: Record) -> list[str]:
 def _self_check(record: Record) -> list[str]:
     if record.fact("self_check", "outcome") is None:
         return []
-    from repro.audit.selfchecked import sentence
+    from repro.audit.selfcheck import sentence
 
     return [sentence(record)]
 

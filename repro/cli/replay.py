@@ -220,8 +220,8 @@ def _operations(replayed: Replayed) -> Iterator[str]:
     """Say what was seen of the operations of a step, where they were told one by one."""
     if not replayed.replay.record.operations:
         return
-    from repro.audit.operations import compare_operations, operations_sentence
     from repro.audit.rebase import rebase
+    from repro.audit.trace.operations import compare_operations, operations_sentence
 
     number, replay_id = len(replayed.replay.record.operations), replayed.replay.run_id
     yield f"{number} operations were recorded: repro show {replay_id} --all; of two such replays: repro diff A B"

@@ -44,24 +44,24 @@ def checker(steps: int | None, store: Store, progress: Progress) -> Callable[[Re
 
 def _check(steps: int, store: Store, progress: Progress, record: Record) -> Findings:
     """Run the first steps of a record's command again, and return what is to be sealed of that."""
-    from repro.audit import selfcheck, selfchecked
+    from repro.audit import selfcheck, selfcheckfacts
     from repro.record.capture import Findings
 
     if record.run.status in ("interrupted", "killed"):
         reason = f"the command was {record.run.status}"
-        return Findings(facts=selfcheck.facts(steps, selfchecked.UNDECIDED, reason=reason))
+        return Findings(facts=selfcheckfacts.facts(steps, selfcheck.UNDECIDED, reason=reason))
     progress(f"self-check: running the first {steps} steps again (Ctrl-C ends that, and seals the run)")
     try:
         found = _rehearse(steps, store, progress, record)
     except ReproError as error:
-        found = selfcheck.facts(steps, selfchecked.UNDECIDED, reason=f"they could not be run again: {error.message}")
+        found = selfcheckfacts.facts(steps, selfcheck.UNDECIDED, reason=f"they could not be run again: {error.message}")
     finally:
         progress("")
     return Findings(facts=found)
 
 
 def _rehearse(steps: int, store: Store, progress: Progress, record: Record) -> tuple[Fact, ...]:
-    from repro.audit import selfcheck, selfchecked
+    from repro.audit import selfcheck, selfcheckfacts
     from repro.audit.verdict import judge
     from repro.record.excerpt import excerpt
     from repro.replay.rehearsal import rehearsing
@@ -69,9 +69,9 @@ def _rehearse(steps: int, store: Store, progress: Progress, record: Record) -> t
     exact = tuple(row for row in record.tolerances if row.absolute == math.inf)  # bits are asked about, not limits
     with rehearsing(record, store, progress=lambda message: None) as rehearsal:
         verdict = judge(replace(record, tolerances=exact), rehearsal.again(excerpt(steps, None)))
-        facts = selfcheck.facts_of(steps, verdict)
+        facts = selfcheckfacts.facts_of(steps, verdict)
         first = verdict.trace.first
-        if selfchecked.FAILED in {fact.value for fact in facts if fact.name == "outcome"} and first is not None:
+        if selfcheck.FAILED in {fact.value for fact in facts if fact.name == "outcome"} and first is not None:
             progress("self-check: not the same; looking for the operation")
             # a later optimizer's step lies between two steps of the first one, which are those that are told
             facts += _Search(rehearsal, first.step + (first.anchor not in _ANCHORS)).run()
@@ -87,7 +87,7 @@ class _Search:
 
     def run(self) -> tuple[Fact, ...]:
         """Return what is to be sealed of the search."""
-        from repro.audit.selfcheck import search_facts
+        from repro.audit.selfcheckfacts import search_facts
 
         before: list[Record] = []
         found: Operation | None = None
@@ -114,14 +114,14 @@ class _Search:
 
     def _parted_before(self, before: list[Record], latest: Record) -> int | None:
         """Return an earlier step at which the latest run parts from one before it."""
-        from repro.audit.fingerprints import compare_fingerprints
+        from repro.audit.trace.fingerprints import compare_fingerprints
 
         parted = (compare_fingerprints(each, latest).first for each in before)
         told = (first for first in parted if first is not None and first.anchor in _ANCHORS)
         return min((first.step for first in told if first.step < self.step), default=None)
 
     def _found(self, before: list[Record], latest: Record) -> Operation | None:
-        from repro.audit.operations import compare_operations, found
+        from repro.audit.trace.operations import compare_operations, found
 
         named = (found(compare_operations(each, latest)) for each in before)
         return next((operation for operation in named if operation is not None), None)

@@ -134,13 +134,13 @@ def _ranks(record: Record) -> tuple[str, ...]:
 
 
 def _replicas(record: Record) -> tuple[str, ...]:
-    from repro.audit.replicas import sentences
+    from repro.audit.trace.replicas import sentences
 
     return sentences(record)
 
 
 def _self_check(record: Record) -> str:
-    from repro.audit.selfchecked import sentence
+    from repro.audit.selfcheck import sentence
 
     return sentence(record).removeprefix("Self-check").lstrip(": ")
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from repro.audit.causes import Cause
-from repro.audit.fingerprints import compare_fingerprints
-from repro.audit.sketches import relative
-from repro.audit.tracewords import drift_phrase, first_sentence, short_phrases, trace_evidence, unused_phrases
+from repro.audit.trace.causes import Cause
+from repro.audit.trace.fingerprints import compare_fingerprints
+from repro.audit.trace.sketches import relative
+from repro.audit.trace.words import drift_phrase, first_sentence, short_phrases, trace_evidence, unused_phrases
 from repro.evidence.model import Process
 
 RANKS = ("main/rank0", "main/rank1")

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from repro.audit.causes import Cause, Circumstances, cause
 from repro.audit.diff import diff
-from repro.audit.fingerprints import compare_fingerprints
 from repro.audit.models import model_rows, standings, trees
-from repro.audit.tracewords import first_sentence
+from repro.audit.trace.causes import Cause, Circumstances, cause
+from repro.audit.trace.fingerprints import compare_fingerprints
+from repro.audit.trace.words import first_sentence
 from repro.evidence.model import Fingerprint, Model, ModelModule, ModelTensor
 
 MODULES = (("", "net.Net"), ("0", "torch.nn.Linear"), ("1", "torch.nn.BatchNorm1d"), ("2", "torch.nn.Linear"))

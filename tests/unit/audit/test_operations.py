@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from repro.audit import selfcheck, selfchecked
+from repro.audit import selfcheck, selfcheckfacts
 from repro.audit.diff import diff
 from repro.audit.findings import checks, findings
 from repro.audit.lights import replay_light
-from repro.audit.operations import compare_operations, found, operation_words, operations_sentence
+from repro.audit.trace.operations import compare_operations, found, operation_words, operations_sentence
 from repro.audit.verdict import judge
 from repro.cli.diff import document, lines
 from repro.evidence.model import Operation
@@ -96,15 +96,15 @@ def test_a_site_in_the_backward_pass():
 
 def test_facts_of_a_self_check(make):
     original = make.traced(make.original())
-    passed = selfcheck.facts_of(4, judge(original, make.replay(original)))
+    passed = selfcheckfacts.facts_of(4, judge(original, make.replay(original)))
     assert {"steps": "4", "outcome": "passed"} == {fact.name: fact.value for fact in passed}
-    failed = selfcheck.facts_of(4, judge(original, make.altered(make.replay(original), 3, "gradient")))
+    failed = selfcheckfacts.facts_of(4, judge(original, make.altered(make.replay(original), 3, "gradient")))
     known = {fact.name: fact.value for fact in failed}
     assert "failed" == known["outcome"]
     assert known["reason"].startswith("The runs part at step 3 of optimizer.0 in main, in the gradients")
     crashed = make.replay(original)
     crashed = replace(crashed, run=replace(crashed.run, status="failed", exit_code=1))
-    known = {fact.name: fact.value for fact in selfcheck.facts_of(4, judge(original, crashed))}
+    known = {fact.name: fact.value for fact in selfcheckfacts.facts_of(4, judge(original, crashed))}
     assert ("undecided", "The original completed; the replay failed with exit code 1.") == (
         known["outcome"],
         known["reason"],
@@ -113,13 +113,13 @@ def test_facts_of_a_self_check(make):
 
 def test_what_is_sealed_of_the_search():
     (row,) = told(("aten::index_put", "", A))
-    known = {f.name: f.value for f in selfcheck.search_facts(replace(row, site="train.py:9 backward"), 3, 2)}
+    known = {f.name: f.value for f in selfcheckfacts.search_facts(replace(row, site="train.py:9 backward"), 3, 2)}
     assert {
         "search": "step 3 was run 2 times, operation by operation.",
         "operation": "aten::index_put (in the backward pass of that line)",
         "site": "train.py:9",
     } == known
-    (only,) = selfcheck.search_facts(None, 3, 4)
+    (only,) = selfcheckfacts.search_facts(None, 3, 4)
     assert (
         "step 3 was run 4 times, operation by operation: no operation gave other bits for the same bits." == only.value
     )
@@ -128,7 +128,7 @@ def test_what_is_sealed_of_the_search():
 @pytest.mark.parametrize("outcome", ["passed", "failed", "undecided"])
 def test_page_one_and_later_verdicts_tell_of_it(make, examined, outcome):
     original = make.traced(make.original())
-    told = selfcheck.facts(4, outcome, **({} if outcome == "passed" else {"reason": "Something differs."}))
+    told = selfcheckfacts.facts(4, outcome, **({} if outcome == "passed" else {"reason": "Something differs."}))
     original = replace(original, facts=tuple(sorted((*original.facts, *told), key=lambda f: (f.topic, f.name))))
     replay = make.altered(make.replay(original), 3, "gradient")
     verdict = judge(original, replay)
@@ -143,4 +143,4 @@ def test_page_one_and_later_verdicts_tell_of_it(make, examined, outcome):
     assert {"passed": "passed", "failed": "failed", "undecided": "undetermined"}[outcome] == performed[
         "Self-check of the record"
     ].outcome
-    assert selfchecked.sentence(original) == performed["Self-check of the record"].detail
+    assert selfcheck.sentence(original) == performed["Self-check of the record"].detail

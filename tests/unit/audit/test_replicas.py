@@ -8,7 +8,7 @@ import pytest
 
 from repro.audit.diff import diff
 from repro.audit.findings import checks, findings
-from repro.audit.replicas import broken, replicas, sentences
+from repro.audit.trace.replicas import broken, replicas, sentences
 from repro.evidence.integrity import Integrity, RecordLight
 from repro.evidence.model import Fingerprint, Model, ModelModule, ModelTensor, Process, TracedTensor
 

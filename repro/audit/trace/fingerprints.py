@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from repro.audit.causes import Cause, Circumstances, cause
-from repro.audit.fields import NAMED, WORD, FieldDifference, field_difference, weights_besides
-from repro.audit.sketches import Drift, drifts
-from repro.audit.tracepairs import BUFFER, RANDOM, SKETCH, STRUCTURE, FieldKey, Pair, causal, pairs
+from repro.audit.trace.causes import Cause, Circumstances, cause
+from repro.audit.trace.fields import NAMED, WORD, FieldDifference, field_difference, weights_besides
+from repro.audit.trace.pairs import BUFFER, RANDOM, SKETCH, STRUCTURE, FieldKey, Pair, causal, pairs
+from repro.audit.trace.sketches import Drift, drifts
 from repro.evidence.model import Record
 
 _OF_WEIGHTS: Final = frozenset({STRUCTURE, "weight", "parameter"})

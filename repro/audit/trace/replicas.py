@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from repro.audit.models import Tree, trees
-from repro.audit.tracewords import field_words
+from repro.audit.trace.words import field_words
 from repro.audit.wording import counted, listed
 from repro.evidence.model import Process, Record, TracedTensor
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from repro.audit.causes import Cause
-from repro.audit.fields import DifferingTensor, FieldDifference
-from repro.audit.fingerprints import AnchorComparison, FirstDifference, TraceComparison
-from repro.audit.sketches import Drift
-from repro.audit.tracepairs import RANDOM, STRUCTURE
+from repro.audit.trace.causes import Cause
+from repro.audit.trace.fields import DifferingTensor, FieldDifference
+from repro.audit.trace.fingerprints import AnchorComparison, FirstDifference, TraceComparison
+from repro.audit.trace.pairs import RANDOM, STRUCTURE
+from repro.audit.trace.sketches import Drift
 from repro.audit.wording import capital, counted, listed
 
 _FIELDS: Final = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from repro.audit.fingerprints import AnchorComparison, FirstDifference, TraceComparison
 from repro.audit.report import Tone, Trace, TracedAnchor
-from repro.audit.tracewords import (
+from repro.audit.trace.fingerprints import AnchorComparison, FirstDifference, TraceComparison
+from repro.audit.trace.words import (
     cause_phrase,
     drift_phrase,
     extent_words,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from repro.audit.fields import FieldDifference
-from repro.audit.fingerprints import AnchorComparison, FirstDifference, TraceComparison
-from repro.audit.sketches import Drift
+from repro.audit.trace.fields import FieldDifference
+from repro.audit.trace.fingerprints import AnchorComparison, FirstDifference, TraceComparison
+from repro.audit.trace.sketches import Drift
 
 
 def trace_document(trace: TraceComparison) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import hypot, isfinite, sqrt
 from typing import Final
 
-from repro.audit.tracepairs import SKETCH, Pair
+from repro.audit.trace.pairs import SKETCH, Pair
 
 _PLACES: Final = 8
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from repro.audit.tracepairs import BUFFER, STRUCTURE, FieldKey, Pair
+from repro.audit.trace.pairs import BUFFER, STRUCTURE, FieldKey, Pair
 from repro.evidence.model import Fingerprint, ModelTensor, TracedTensor
 
 WORD: Final = 16

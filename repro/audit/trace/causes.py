@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from repro.audit.tracepairs import BUFFER, RANDOM, STRUCTURE
+from repro.audit.trace.pairs import BUFFER, RANDOM, STRUCTURE
 
 
 class Cause(StrEnum):

@@ -1,0 +1,1 @@
+"""Two training traces compared: which step, process, field and tensors part first, of what kind, and how far."""
