@@ -76,15 +76,15 @@ def _tree(context: Context) -> Tree:
     if context.code_paths is not None:
         return Tree(paths=tuple(canonical.decode_path(path) for path in context.code_paths))
     if not worktree.is_work_tree(context.root):
-        return worktree.list_plain(context.root)
-    return _listed(context.root, context)
+        return worktree.list_plain(context.root, store=context.home)
+    return worktree.without_store(_listed(context.root, context), context.root, context.home)
 
 
 def _listed(root: Path, context: Context) -> Tree:
     try:
         return worktree.list_git(root, context.environment)
     except askgit.GitError as error:
-        plain = worktree.list_plain(root)
+        plain = worktree.list_plain(root, store=context.home)
         reason = storable(f"git could not be asked, so this was taken as a plain folder: {error}")
         return replace(plain, gaps=(*plain.gaps, Gap(topic="code", subject=encode_path(root), reason=reason)))
 
@@ -127,7 +127,7 @@ def _source_tree(directory: Path, context: Context) -> Findings:
     in_git, _ = worktree.find_root(directory, context.environment)
     tree = _listed(directory, context) if worktree.is_work_tree(in_git) else Tree(paths=())
     if not tree.paths:  # no repository, or one that ignores this folder
-        tree = worktree.list_plain(directory)
+        tree = worktree.list_plain(directory, store=context.home)
     if directory in context.root.parents:
         prefix = os.fsencode(context.root.relative_to(directory)) + b"/"
         tree = replace(tree, paths=tuple(path for path in tree.paths if not path.startswith(prefix)))

@@ -251,11 +251,16 @@ def _unlisted(tree: Tree, root: Path, prefix: bytes, error: GitError) -> Tree:
     )
 
 
-def list_plain(root: Path) -> Tree:
-    """Return the files of a plain folder, environments and caches left out, up to a limit that becomes a gap."""
+def list_plain(root: Path, *, store: Path | None = None) -> Tree:
+    """Return the files of a plain folder, environments and caches left out, up to a limit that becomes a gap.
+
+    Args:
+        root: The folder.
+        store: Where runs are kept; left out, too.
+    """
     paths: list[bytes] = []
     gaps: list[Gap] = []
-    for path in _walk(os.fsencode(root), b"", gaps):
+    for path in _walk(os.fsencode(root), b"", gaps, None if store is None else os.fsencode(store)):
         if len(paths) >= MAX_PLAIN_FILES:
             reason = (
                 f"this folder is no git repository and has more than {MAX_PLAIN_FILES} files: the rest was left out"
@@ -266,7 +271,16 @@ def list_plain(root: Path) -> Tree:
     return Tree(paths=tuple(paths), untracked=frozenset(paths), gaps=tuple(gaps))
 
 
-def _walk(root: bytes, below: bytes, gaps: list[Gap]) -> Iterator[bytes]:
+def without_store(tree: Tree, root: Path, store: Path) -> Tree:
+    """Return a tree without what lies in the folder where runs are kept, unless git tracks it."""
+    prefix = os.fsencode(os.path.relpath(store, root)) + b"/"
+    ours = frozenset(path for path in tree.untracked if path.startswith(prefix))
+    if not ours:
+        return tree
+    return replace(tree, paths=tuple(path for path in tree.paths if path not in ours), untracked=tree.untracked - ours)
+
+
+def _walk(root: bytes, below: bytes, gaps: list[Gap], store: bytes | None) -> Iterator[bytes]:
     directory = os.path.join(root, below)  # noqa: PTH118 - bytes
     try:
         with os.scandir(directory) as found:
@@ -282,8 +296,8 @@ def _walk(root: bytes, below: bytes, gaps: list[Gap]) -> Iterator[bytes]:
         elif entry.name != b".git":  # a linked work tree's or a submodule's pointer to its repository
             yield prefix + entry.name
     for entry in folders:
-        if not _is_skipped(entry):
-            yield from _walk(root, prefix + entry.name, gaps)
+        if entry.path != store and not _is_skipped(entry):
+            yield from _walk(root, prefix + entry.name, gaps, store)
 
 
 def _is_skipped(entry: os.DirEntry[bytes]) -> bool:

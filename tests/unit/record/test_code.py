@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from repro.evidence import canonical
 from repro.record.capture import Context, Findings, code
 from repro.record.tree import contents, snapshot, worktree
@@ -326,6 +328,16 @@ def test_a_plain_folder_without_environments_and_caches(tmp_path: Path, context)
     found = look(context(root))
     assert states(found) == {".git-not/a.py": "plain", "link": "plain", "src/a.py": "plain"}
     assert (found.fact("code", "dirty"), found.gaps) == (None, ())
+
+
+@pytest.mark.parametrize("is_git", [True, False])
+def test_the_store_is_no_code(repository: Path, tmp_path: Path, context, is_git) -> None:
+    root = repository if is_git else tmp_path / "plain"
+    for folder in ("records/runs/1", "records-of-mine"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "a.py").write_text("a\n")
+    found = look(context(root, home=root / "records"))
+    assert {path for path, state in states(found).items() if state != "committed"} == {"records-of-mine/a.py"}
 
 
 def test_what_is_no_file_is_a_gap(tmp_path: Path, context) -> None:
