@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Final
 
 from repro.audit.difference import CHANCE, Difference, facts, keyed
 from repro.evidence.model import Record
+
+_OF_WORKERS: Final = re.compile(r"/torch/utils/data/_utils/worker\.py:\d+$")
+"""Where PyTorch's loaders seed their workers."""
 
 
 def hyperparameters(left: Record, right: Record) -> Iterator[Difference]:
@@ -55,8 +60,20 @@ def _places(places: list[str]) -> str:
 
 def seeds(left: Record, right: Record) -> Iterator[Difference]:
     """Compare the calls that seeded generators."""
-    ours, theirs = ({(s.process_key, s.function, s.ordinal): s.argument for s in r.seeds} for r in (left, right))
-    yield from _streams("seeds", "call", ours, theirs)
+    yield from _streams("seeds", "call", _seeds(left, dealt=False), _seeds(right, dealt=False))
+
+
+def _seeds(record: Record, *, dealt: bool) -> dict[tuple[str, str, int], str]:
+    """Return the arguments of seeding calls: those that loaders deal out to their workers, or all others.
+
+    A loader draws what it deals from a generator of its own process: it is another one in each run, or follows from a
+    seed that is compared by itself.
+    """
+    return {
+        (row.process_key, row.function, row.ordinal): row.argument
+        for row in record.seeds
+        if bool(_OF_WORKERS.search(row.site)) is dealt
+    }
 
 
 def randomness(left: Record, right: Record) -> Iterator[Difference]:
@@ -64,6 +81,7 @@ def randomness(left: Record, right: Record) -> Iterator[Difference]:
     yield from facts(CHANCE, "randomness", left, right)
     ours, theirs = ({(e.process_key, e.stream, e.ordinal): e.value for e in r.entropy} for r in (left, right))
     yield from _streams(CHANCE, "draw", ours, theirs)
+    yield from _streams(CHANCE, "call", _seeds(left, dealt=True), _seeds(right, dealt=True))
     states, others = (
         {f"{s.generator} state, {s.process_key} at {s.moment}": s.sha256 for s in r.generator_states}
         for r in (left, right)

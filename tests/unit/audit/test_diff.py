@@ -227,6 +227,18 @@ def test_seeds_are_compared_by_call(make):
     )
 
 
+def test_seeds_that_a_loader_deals_out_are_drawn_anew(make):
+    site = "/env/lib/python3.11/site-packages/torch/utils/data/_utils/worker.py:257"
+    seed = Seed(process_key="main/fork.1", ordinal=0, function="random.seed", argument="8", site=site)
+    record = make.original()
+    ours, theirs = (replace(record, seeds=(*record.seeds, replace(seed, argument=text))) for text in ("8", "9"))
+    found = diff(ours, theirs)
+    assert [("randomness", "random.seed", "8", "9")] == [
+        (d.section, d.name, d.left, d.right) for d in found.differences
+    ]
+    assert found.same
+
+
 def test_entropy_is_one_difference_per_stream(make):
     record = make.original()
     entropy = tuple(replace(e, value="1") for e in record.entropy)
