@@ -67,12 +67,13 @@ def _seeds(record: Record, *, dealt: bool) -> dict[tuple[str, str, int], str]:
     """Return the arguments of seeding calls: those that loaders deal out to their workers, or all others.
 
     A loader draws what it deals from a generator of its own process: it is another one in each run, or follows from a
-    seed that is compared by itself.
+    seed that is compared by itself. A worker seeds PyTorch with the same number as Python.
     """
+    hands = {(row.process_key, row.argument) for row in record.seeds if _OF_WORKERS.search(row.site)}
     return {
         (row.process_key, row.function, row.ordinal): row.argument
         for row in record.seeds
-        if bool(_OF_WORKERS.search(row.site)) is dealt
+        if ((row.process_key, row.argument) in hands) is dealt
     }
 
 
