@@ -8,6 +8,7 @@ right.
 
 import _frozen_importlib
 import _frozen_importlib_external
+import os
 import sys
 
 
@@ -17,6 +18,8 @@ def _wake() -> None:
         folder = __file__.rpartition("/")[0]
         sys.path[:] = [entry for entry in sys.path if entry != folder]
         sys.path_importer_cache.pop(folder, None)
+        if not os.environ.get("REPRO_EVENTS"):
+            return
         package = folder.rpartition("/")[0]
         spec = _frozen_importlib_external.spec_from_file_location(
             "_repro_agent", package + "/__init__.py", submodule_search_locations=[package]
