@@ -31,7 +31,9 @@ _TOOLS: Final = re.compile(
 )
 """What manages interpreters and programs in a home, which many commands go through: a shim of pyenv reads 15 files."""
 _SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - files in memory: of processes for each other, or a staged data set
-_COMPILED: Final = re.compile(r"/\.triton/cache/|/\.nv/ComputeCache/")
+_COMPILED: Final = re.compile(r"/\.triton/cache/|/\.nv/ComputeCache/|/\.cache/torch_extensions/")
+_COMPILED_BY: Final = ("TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")
+"""Variables that move such a cache."""
 _INDUCTOR: Final = "torchinductor_"
 """How PyTorch's compiler begins the name of its cache among temporary files; the user's name follows."""
 _OF_LOADER: Final = ("/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld.so.nohwcap")
@@ -51,8 +53,8 @@ class Territory:
         self._entropy = None if context.entropy is None else encode_path(context.entropy)
         self._packages = environment_folders(context.interpreter)
         self._user = _folder(context.environment.get("HOME") or "/nonexistent")
-        chosen = context.environment.get("TORCHINDUCTOR_CACHE_DIR")
-        self._compiler = (_folder(Path(chosen).absolute()),) if chosen else ()
+        chosen = filter(None, map(context.environment.get, _COMPILED_BY))
+        self._compiler = tuple(_folder(Path(path).absolute()) for path in chosen)
         self._temporary = tuple(
             _folder(Path(path).absolute())
             for path in {tempfile.gettempdir(), context.environment.get("TMPDIR") or "/tmp", _SHARED_MEMORY}  # noqa: S108

@@ -188,6 +188,7 @@ def test_what_a_compiler_keeps_is_temporary(project: Path, look, tmp_path: Path,
     monkeypatch.setattr(territory.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     kept = [
         tmp_path / "tmp" / "torchinductor_ada" / "fx" / "c1.py",
+        tmp_path / "home" / ".cache" / "torch_extensions" / "py311_cpu" / "op" / "build.ninja",
         tmp_path / "chosen" / "c2.main.cpp",
         tmp_path / "home" / ".triton" / "cache" / "h" / "kernel.cubin",
     ]
