@@ -102,10 +102,10 @@ def lines(compared: Diff, *, everything: bool) -> Iterator[str]:
 def _chance_is_the_cause(compared: Diff) -> bool:
     """Say whether the results differ and nothing but chance can have done it."""
     from repro.audit.difference import CHANCE
+    from repro.audit.sections.model import is_of_values
 
-    return not compared.same and all(
-        d.section in (CHANCE, "checkpoints", "outputs", "outcome", "gaps") for d in compared.differences
-    )
+    results = (CHANCE, "checkpoints", "outputs", "outcome", "gaps")
+    return not compared.same and all(d.section in results or is_of_values(d) for d in compared.differences)
 
 
 def _difference(difference: Difference) -> str:

@@ -12,6 +12,7 @@ from repro.evidence.model import Record
 
 _NAMED: Final = 8
 """Modules and tensors of a model that are told one by one; the others are counted."""
+_VALUES: Final = " values before step "
 
 _Found = tuple[str, str | None, str | None, str]
 """Name, left, right and note of a difference."""
@@ -33,6 +34,11 @@ def models(left: Record, right: Record) -> Iterator[Difference]:
     for (name, before, after, note), places in where.items():
         note = f"{note}; {listed(places, 4)}" if note else listed(places, 4)
         yield Difference(section="model", name=name, left=before, right=after, note=note)
+
+
+def is_of_values(difference: Difference) -> bool:
+    """Say whether a difference is of what a model's tensors held alone: its structure is the same."""
+    return difference.section == "model" and _VALUES in difference.name and difference.left == difference.right
 
 
 def _of_anchor(anchor: str, ours: tuple[Tree, ...], theirs: tuple[Tree, ...]) -> Iterator[_Found]:
@@ -60,7 +66,7 @@ def _of_trees(name: str, ours: Tree, theirs: Tree) -> Iterator[_Found]:
         number = (
             f"{len(other):,} of {counted(len(theirs.tensors), 'tensor')} held other values: {listed(other, _NAMED)}"
         )
-        yield f"{name} values before step {theirs.model.step:,}", None, None, number
+        yield f"{name}{_VALUES}{theirs.model.step:,}", None, None, number
 
 
 def _limited(name: str, noun: str, ours: dict[str, str], theirs: dict[str, str]) -> Iterator[_Found]:
