@@ -16,6 +16,8 @@ from repro.record.excerpt import WHOLE
 from repro.record.recorder import Recorded, Request, record
 from repro.replay.rehearsal import rehearsing
 
+pytestmark = pytest.mark.usefixtures("unmeasured_jobs")
+
 SCRIPT = """
 import os, pathlib, random, sys
 pathlib.Path("out.txt").write_text(f"{random.random()} {os.environ['HIDDEN_WORD']} {sys.stdin.read()}")
