@@ -4,7 +4,7 @@
     data = ["data/raw"]    # read by the run, whether it is seen or not: as `--data`
     wheelhouse = "always"  # keep every wheel: as `--wheelhouse`
     trace-every = 1        # fingerprint every step; 0 none, and the default is as many as the budget allows
-    trace-budget = 2.5     # percent of the training's time that fingerprints may take; the default is 1
+    trace-budget = 2.5     # percent of the training's time that fingerprints may take; the default is 0.5
     unjudged = ["*_seconds"]        # metrics that decide nothing on a replay: as `--unjudged`
     metric-files = ["logs/*.csv"]   # read metrics from these files and no others; [] from none
 

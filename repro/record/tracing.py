@@ -26,7 +26,7 @@ class Tracing:
     every: int | None = None
     """Trace each step whose number is a multiple of this; 0: none. `None`: the agent chooses."""
     budget: float | None = None
-    """The share of the training's time that the trace may take; `None` for the agent's own, 0.01."""
+    """The share of the training's time that the trace may take; `None` for the agent's own, 0.005."""
 
     def over(self, other: Tracing) -> Tracing:
         """Return this choice, and the other's where this one leaves it open."""

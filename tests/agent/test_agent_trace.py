@@ -243,7 +243,7 @@ def test_the_schedule_counts_what_a_device_does(gaps):
             schedule.spent_on_device(Event(step * 100), Event(step * 100 + 25))
         elif step < 8:
             schedule.spent_on_device(Event(None), Event(None))
-    assert [("trace.every", "64"), ("trace.budget", "0.01")] == told  # 25 of 75 ms: a third; 33.3 times the budget
+    assert [("trace.every", "128"), ("trace.budget", "0.005")] == told  # 25 of 75 ms: a third; 66.7 times the budget
     assert not schedule.measures
 
 
