@@ -17,7 +17,7 @@ TraceEvery = Annotated[
 ]
 TraceBudget = Annotated[
     float | None,
-    typer.Option(metavar="PERCENT", help="How much of the training's time fingerprints may take; by default 1."),
+    typer.Option(metavar="PERCENT", help="How much of the training's time fingerprints may take; by default 0.5."),
 ]
 Determinism = Annotated[
     Literal["off", "warn", "strict"],
